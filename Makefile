@@ -1,0 +1,43 @@
+# make demo    a photo in, a label map out
+# make check   the quick part of the tests: linters, types, everything that is not slow
+# make test    all that CI runs
+#
+# Each sets up what it needs: one virtual environment, .venv, made again only when what it holds has changed.
+# PYTHON=/path/to/python picks the interpreter, EXTRAS the optional dependencies.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := check
+
+EXTRAS ?= host,bench,dev,rtx,cuda
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: setup demo check lint test native wheel clean
+
+setup:
+	@scripts/setup "$(EXTRAS)"
+
+demo: setup
+	$(BIN)/python -m edgeseg demo
+
+check: lint
+	$(PYTEST) -q -m "not slow and not gpu"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The native code and the wheel first: they fail early. pytest's own summary is the last line.
+test: lint native wheel
+	$(PYTEST)
+
+native: setup
+	scripts/native
+
+wheel: setup
+	scripts/wheel
+
+clean:
+	rm -rf .venv build dist edgeseg.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
