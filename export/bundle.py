@@ -1,0 +1,216 @@
+"""A checkpoint becomes a bundle: every graph at every canvas, the tokenizer, the reference tensors."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import edgeseg
+from edgeseg.bundle import Bundle
+from edgeseg.bundle.edit import BundleEdit
+from edgeseg.errors import CheckpointError, InputError
+from edgeseg.preprocess import preprocess
+from edgeseg.schema import SCHEMA, Manifest, Size, Source, size_text
+from edgeseg.vocabulary.classes import data_lines, dataset_classes
+from edgeseg.vocabulary.tokenizer import ClipTokenizer
+
+from . import ebseg
+from .checkpoint import file_digest, read_checkpoint
+from .graphs import GraphPlan
+from .nets.ebseg import EBSeg
+from .onnx_file import WeightFile, export_graph, graph_file_name
+from .recipe import Recipe, preset, preset_names
+from .reference import CLASSES, IMAGES, labels, reference_image, write_case
+from .tokenizer import tokenizer_json
+
+FOLDER = "graphs/fp32"
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk: its recipe is chosen by its tensors, or named by the user; `hub` says where it was downloaded."""
+
+    path: Path
+    family: str | None = None
+    hub: str | None = None
+
+
+def export_bundle(
+    checkpoint: Checkpoint, sizes: list[Size], output: Path, overwrite: bool = False, progress: Progress | None = None
+) -> Bundle:
+    """Export an EBSeg checkpoint.
+
+    Args:
+        checkpoint: the file.
+        sizes: canvases (H, W), multiples of 32; empty for the preset's.
+        output: the bundle's directory.
+        overwrite: take the place of a bundle that is there.
+        progress: called with what is being done, the steps done and all steps.
+
+    Raises:
+        CheckpointError, InputError, BundleError, StorageError: nothing is left behind.
+    """
+    for size in sizes:
+        ebseg.check_canvas(size)
+    state = read_checkpoint(checkpoint.path)
+    recipe = choose_recipe(checkpoint, state)
+    model = ebseg.load(checkpoint.path, state, recipe)
+    del state
+    canvases = tuple(dict.fromkeys(sizes or recipe.canvases))
+    source = Source(checkpoint.path.name, file_digest(checkpoint.path), checkpoint.hub, recipe.licence)
+    manifest = Manifest(
+        schema=SCHEMA,
+        edgeseg=edgeseg.__version__,
+        family=recipe.family,
+        name=recipe.name,
+        source=source,
+        recipe=_resolved(recipe, model),
+        images=ebseg.transforms(recipe),
+        canvases=canvases,
+    )
+    with Bundle.create(output, manifest, overwrite) as edit, torch.no_grad(), _flushed():
+        _Exporter(edit, model, recipe, progress or (lambda *_: None)).export(canvases)
+    return Bundle.open(output)
+
+
+def choose_recipe(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> Recipe:
+    """The preset that fits the tensors. Raises CheckpointError if none does, or `--family` says otherwise."""
+    asked = f"read the checkpoint {checkpoint.path}"
+    if not ebseg.is_ebseg(state):
+        some = ", ".join(sorted(state)[:3])
+        todo = "give an EBSeg checkpoint (its keys begin with clip_visual_extractor, sem_seg_head, backbone)"
+        raise CheckpointError(asked, f"its tensors are of no family that edgeseg knows ({some}, ...)", todo)
+    presets = [preset(name) for name in preset_names()]
+    wanted = checkpoint.family
+    named = [recipe for recipe in presets if wanted == recipe.name]
+    if named:
+        return named[0]
+    if wanted is not None and wanted not in {recipe.family for recipe in presets}:
+        raise InputError(f"use --family {wanted}", "there is no such family or preset", f"choose from {', '.join(preset_names())}")
+    sizes = ebseg.clip_sizes(state)
+    fitting = [recipe for recipe in presets if (recipe.clip_width, recipe.clip_patch) == sizes]
+    if not fitting:
+        found = f"no preset has a CLIP of width {sizes[0]} and patch {sizes[1]}"
+        raise CheckpointError(asked, found, f"name the nearest preset: --family {' or '.join(preset_names())}")
+    return fitting[0]
+
+
+class _flushed:
+    """Denormal numbers count as zero: masks of -1e4 leave them behind a softmax, and they slow a CPU down a hundredfold."""
+
+    def __enter__(self) -> None:
+        torch.set_flush_denormal(True)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_flush_denormal(False)
+
+
+def _resolved(recipe: Recipe, model: EBSeg) -> dict[str, Any]:
+    """What the runtime reads of the recipe, as JSON."""
+    config = model.config
+    return {
+        "resize": recipe.resize,
+        "divisor": ebseg.DIVISOR,
+        "mask_stride": ebseg.MASK_STRIDE,
+        "queries": config.decoder.queries,
+        "embedding": config.clip.embedding,
+        "clip_scale": recipe.clip_scale,
+        "ensemble": recipe.ensemble,
+        "templates": data_lines(f"templates-{recipe.templates}.txt"),
+        "training_classes": data_lines(f"training-{recipe.training_classes}.txt"),
+        "text_encoder": recipe.text_encoder,
+        "text_context": config.text.context if config.text else 0,
+        "logit_scale": round(float(model.ov_classifier.logit_scale.exp()), 4),
+        "gate": recipe.gate,
+    }
+
+
+class _Exporter:
+    """Writes one bundle. It keeps no graph: each is traced, written and dropped before the next."""
+
+    def __init__(self, edit: BundleEdit, model: EBSeg, recipe: Recipe, progress: Progress) -> None:
+        self.edit, self.model, self.recipe, self.progress = edit, model, recipe, progress
+        self.weights: dict[str, WeightFile] = {}
+        self.done = self.steps = 0
+
+    def export(self, canvases: tuple[Size, ...]) -> None:
+        self.steps = len(canvases) * (4 + IMAGES) + 3
+        try:
+            text = self._text()
+            for i, canvas in enumerate(canvases):
+                self._canvas(canvas, text, with_score=i == 0)
+        finally:
+            for file in self.weights.values():
+                file.close()
+
+    def _step(self, what: str) -> None:
+        self.progress(what, self.done, self.steps)
+        self.done += 1
+
+    def _text(self) -> Tensor:
+        """Write tokenizer, text graph and its reference; returns the (C, D) embeddings that the other references use."""
+        self._step("text encoder")
+        plan = ebseg.text_graph(self.model)
+        if plan is None:
+            random = torch.Generator().manual_seed(0)
+            return torch.nn.functional.normalize(torch.randn(CLASSES, self.model.config.clip.embedding, generator=random), dim=-1)
+        path = self.edit.stage("tokenizer.json")
+        path.write_text(tokenizer_json(), "utf-8")
+        names = dataset_classes("voc-20").names[:CLASSES]
+        tokens, eot = ClipTokenizer.open(path).encode([f"a photo of a {name}." for name in names])
+        example = {"tokens": torch.from_numpy(tokens), "eot": torch.from_numpy(eot)}
+        embeddings = self._write(plan, example)["text_embedding"]
+        reference = "reference/text-0.npz"
+        write_case(self.edit.stage(reference), {"tokens": tokens, "eot": eot}, {"text_embedding": embeddings})
+        self.edit.add_reference("text", reference)
+        return embeddings
+
+    def _canvas(self, canvas: Size, text: Tensor, with_score: bool) -> None:
+        plans = [*ebseg.graphs(self.model, self.recipe, canvas), ebseg.score_graph(self.model)]
+        for number in range(IMAGES):
+            image = reference_image(canvas, number)
+            values = self._inputs(image, canvas, text, number)
+            inputs = {"image": image, "text": values["text"].numpy(), "overlap": values["overlap"].numpy()}
+            for plan in plans:
+                first = number == 0 and (plan.canvas is not None or with_score)
+                self._step(f"{plan.name} {size_text(plan.canvas)}") if first else None
+                values.update(self._write(plan, values) if first else _run(plan, values))
+            self._step(f"reference {number} {size_text(canvas)}")
+            name = f"reference/{size_text(canvas)}-{number}.npz"
+            tensors = {key: value for key, value in values.items() if key not in inputs}
+            composed = labels(values["mask_logits"], values["class_probs"], canvas)
+            write_case(self.edit.stage(name), inputs, tensors, composed)
+            self.edit.add_reference(size_text(canvas), name)
+
+    def _inputs(self, image: Any, canvas: Size, text: Tensor, number: int) -> dict[str, Tensor]:
+        images = {
+            name: torch.from_numpy(preprocess(image, canvas, transform, canvas))
+            for name, transform in ebseg.transforms(self.recipe).items()
+        }
+        # Both kinds of class, trained and new, so that both branches of the scoring are checked.
+        overlap = torch.from_numpy((np.arange(len(text)) % 2 == number % 2).astype(np.float32))
+        return {**images, "text": text, "overlap": overlap}
+
+    def _write(self, plan: GraphPlan, example: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Export one graph into the bundle; returns torch's outputs for the example."""
+        relative = f"{FOLDER}/{graph_file_name(plan.name, plan.canvas)}"
+        file = self.edit.stage(relative)
+        if plan.name not in self.weights:
+            self.weights[plan.name] = WeightFile(self.edit.stage(f"{FOLDER}/{plan.name}.bin"))
+        spec, outputs = export_graph(plan, example, file, self.weights[plan.name], FOLDER)
+        self.edit.add_graph(spec)
+        gc.collect()
+        return outputs
+
+
+def _run(plan: GraphPlan, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    outputs = plan.network(*(values[name] for name in plan.inputs))
+    return dict(zip(plan.outputs, outputs if isinstance(outputs, tuple) else (outputs,), strict=True))

@@ -1,0 +1,131 @@
+"""Reading checkpoints that nobody vouches for.
+
+torch files go through `weights_only=True`, which never runs code; safetensors files hold no code. Whatever is inside, only a
+flat mapping of names to dense float tensors comes out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edgeseg.errors import CheckpointError
+
+StateDict = dict[str, Tensor]
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_checkpoint(path: Path) -> StateDict:
+    """The state dict of a detectron2 file (`{"model": ...}`), a bare state dict, or a safetensors file, as float32 on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, holds code, or is not a mapping of names to tensors.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"read the checkpoint {path}", "there is no such file", "check the path")
+    loaded = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
+    state = loaded.get("model", loaded) if isinstance(loaded, Mapping) else loaded
+    if not isinstance(state, Mapping) or not state:
+        raise _refuse(path, "it holds no state dict", "give a file with the model's state dict, bare or under 'model'")
+    return {str(name): _tensor(path, str(name), value) for name, value in state.items()}
+
+
+def _refuse(path: Path, found: str, todo: str) -> CheckpointError:
+    return CheckpointError(f"read the checkpoint {path}", found, todo)
+
+
+def _is_safetensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(9)
+    return path.suffix == ".safetensors" or (len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 1 << 27)
+
+
+def _read_safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _refuse(path, f"it is not a whole safetensors file ({error})", "download or save it again") from error
+
+
+def _read_torch(path: Path) -> Any:
+    _refuse_torchscript(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        todo = "get a file from a source you trust, or save its tensors with safetensors"
+        raise _refuse(path, f"it holds more than tensors, which could run code: {_first_line(error)}", todo) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
+        raise _refuse(path, f"it is not a whole torch file ({_first_line(error)})", "download or save it again") from error
+
+
+def _refuse_torchscript(path: Path) -> None:
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        script = any("/code/" in name or name.endswith("constants.pkl") for name in archive.namelist())
+    if script:
+        line = f'torch.save(torch.jit.load("{path.name}").state_dict(), "{path.stem}-state.pth")'
+        raise _refuse(path, "it is a TorchScript program, not a state dict", f"convert it where you trust it: {line}")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _tensor(path: Path, name: str, value: Any) -> Tensor:
+    if not isinstance(value, Tensor) or value.layout is not torch.strided or value.is_complex():
+        raise _refuse(path, f"{name!r} is {type(value).__name__}, not a dense tensor", "save the state dict alone")
+    value = value.detach()
+    if value.is_floating_point():
+        value = value.float()
+        if not bool(torch.isfinite(value).all()):
+            raise _refuse(path, f"{name!r} holds NaN or infinity", "use a checkpoint of a run that did not diverge")
+    return value
+
+
+def check_state(path: Path, model: torch.nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Hold the file's keys and shapes against the model's; lists what is missing, unexpected and mis-shaped.
+
+    Raises:
+        CheckpointError: any of the three lists is not empty.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    missing = sorted(set(wanted) - set(state))
+    unexpected = sorted(set(state) - set(wanted))
+    shapes = [
+        f"{name} {tuple(state[name].shape)} instead of {wanted[name]}"
+        for name in sorted(set(wanted) & set(state))
+        if tuple(state[name].shape) != wanted[name]
+    ]
+    parts = [("missing", missing), ("unexpected", unexpected), ("mis-shaped", shapes)]
+    found = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in parts if names)
+    if found:
+        raise _refuse(path, found, "give a checkpoint of this model, or the right --family")
+
+
+def scalars_as(model: torch.nn.Module, state: Mapping[str, Tensor]) -> StateDict:
+    """The state with one-element vectors as scalars where the model has scalars, which is how torch itself loads them."""
+    scalars = {name for name, tensor in model.state_dict().items() if tensor.shape == ()}
+    return {name: value[0] if name in scalars and value.shape == (1,) else value for name, value in state.items()}
+
+
+def _some(names: list[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

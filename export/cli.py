@@ -1,0 +1,68 @@
+"""`edgeseg export`: a checkpoint, or the name of a published one, becomes a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgeseg.cli.terminal import print_json, progress_bar
+from edgeseg.errors import InputError
+from edgeseg.schema import Size, parse_size, size_text
+
+
+class SizeType(click.ParamType):
+    """HEIGHTxWIDTH."""
+
+    name = "HxW"
+
+    def convert(self, value: str | Size, param: click.Parameter | None, ctx: click.Context | None) -> Size:
+        """ "640x864" as (640, 864)."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return parse_size(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@click.argument("checkpoint", metavar="CHECKPOINT|PRESET")
+@click.option("--size", "sizes", multiple=True, type=SizeType(), help="A canvas, a multiple of 32; repeatable.")
+@click.option("--family", help="The family or preset, where the tensors alone do not tell.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The bundle's directory; PRESET.bundle by default.")
+@click.option("--overwrite", is_flag=True, help="Take the place of a bundle that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def export(
+    checkpoint: str, sizes: tuple[Size, ...], family: str | None, output: Path | None, overwrite: bool, as_json: bool
+) -> None:
+    """Turn CHECKPOINT, a file, or PRESET, which downloads the published file, into a bundle of ONNX graphs."""
+    from .bundle import export_bundle
+
+    with progress_bar("export", shown=not as_json) as report:
+        found = _find(checkpoint, family)
+        target = output or Path(f"{Path(checkpoint).stem if Path(checkpoint).exists() else checkpoint}.bundle")
+        bundle = export_bundle(found, list(sizes), target, overwrite, lambda _, done, total: report(done, total))
+    manifest = bundle.manifest
+    if as_json:
+        canvases = [size_text(size) for size in manifest.canvases]
+        body = {"name": manifest.name, "canvases": canvases, "size_bytes": bundle.size_bytes}
+        print_json("export", bundle=str(bundle.path), source=vars(manifest.source), **body)
+    else:
+        click.echo(bundle.path)
+
+
+def _find(checkpoint: str, family: str | None):  # type: ignore[no-untyped-def]  # Checkpoint, which needs torch
+    """An existing path wins, else a preset's name."""
+    from .bundle import Checkpoint
+    from .download import download
+    from .recipe import preset, preset_names
+
+    path = Path(checkpoint)
+    if path.exists():
+        return Checkpoint(path, family)
+    if checkpoint not in preset_names():
+        names = ", ".join(preset_names())
+        raise InputError(f"export {checkpoint}", "there is no such file, and no preset of that name", f"give a path, or one of {names}")
+    made = download(preset(checkpoint))
+    return Checkpoint(made.path, family or checkpoint, made.hub)

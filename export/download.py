@@ -1,0 +1,47 @@
+"""Published checkpoints from the Hugging Face hub, held to the commit and digest that the hub states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeseg.errors import DownloadError
+
+from .checkpoint import file_digest
+from .recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Download:
+    """A downloaded file: where it lies, and "repository@commit"."""
+
+    path: Path
+    hub: str
+
+
+def download(recipe: Recipe) -> Download:
+    """The preset's published checkpoint, from the hub or from its cache.
+
+    Raises:
+        DownloadError: no network, no such file, or its digest is not the one that the hub states.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    if not recipe.hub:
+        raise DownloadError(f"download {recipe.name}", "no checkpoint of it is published", "give the path of one")
+    repository, name = recipe.hub["repository"], recipe.hub["file"]
+    asked = f"download {name} of {repository}"
+    try:
+        stated = get_hf_file_metadata(hf_hub_url(repository, name))
+        path = Path(hf_hub_download(repository, name, revision=stated.commit_hash))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError, RuntimeError) as error:
+        found = f"the hub cannot be reached or refuses ({type(error).__name__})"
+        page = f"https://huggingface.co/{repository}"
+        todo = f"fetch {name} from {page} on a machine with a network, copy it here, and run: edgeseg export {name}"
+        raise DownloadError(asked, found, todo) from error
+    digest = file_digest(path)
+    if stated.etag != digest:
+        found = f"its sha256 is {digest}, the hub states {stated.etag}"
+        raise DownloadError(asked, found, f"delete {path} and try again")
+    return Download(path, f"{repository}@{stated.commit_hash}")

@@ -1,0 +1,28 @@
+"""What a family says of a graph before it is exported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from edgeseg.schema import Size
+
+
+@dataclass(frozen=True)
+class GraphPlan:
+    """A network and the names of what goes in and comes out; the names wire the chain.
+
+    Attributes:
+        name: of the graph. `canvas`: the image size it is for, None if it fits any.
+        dynamic: tensor name → {axis: name of the dynamic axis}; every other axis is fixed at the example's extent.
+        axes: name of a dynamic axis → (smallest, usual, largest) extent.
+    """
+
+    name: str
+    network: nn.Module
+    canvas: Size | None
+    inputs: list[str]
+    outputs: list[str]
+    dynamic: dict[str, dict[int, str]] = field(default_factory=dict)
+    axes: dict[str, tuple[int, int, int]] = field(default_factory=dict)

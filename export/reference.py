@@ -1,0 +1,66 @@
+"""Reference tensors: a few inputs, and what torch makes of them, for a device that has no torch.
+
+Every tensor of the chain is kept as a sample, each ceil(n/16384)-th number in row-major order: enough to see a wrong engine, small
+enough to travel. The label map is whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from edgeseg.schema import Size
+
+SAMPLES = 16384
+IMAGES = 2  # per canvas
+CLASSES = 20
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+def reference_image(canvas: Size, number: int) -> UInt8:
+    """A made-up scene, (H, W, 3) uint8: sky and ground, discs and boxes of random colour, grain. The same on every machine."""
+    random = np.random.Generator(np.random.PCG64([*canvas, number]))
+    height, width = canvas
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    top, bottom = random.integers(0, 256, (2, 3)).astype(np.float32)
+    share = (y / height)[..., None]
+    scene = top * (1 - share) + bottom * share
+    for _ in range(24):
+        centre, radius = random.random(2) * canvas, random.random() * height / 4 + 8
+        inside = np.hypot(y - centre[0], x - centre[1]) < radius
+        if random.random() < 0.5:
+            inside = np.maximum(abs(y - centre[0]), abs(x - centre[1])) < radius
+        scene[inside] = random.integers(0, 256, 3)
+    scene += random.normal(0, 8, scene.shape).astype(np.float32)
+    return scene.clip(0, 255).astype(np.uint8)
+
+
+def sample(tensor: Tensor | npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """At most 16384 numbers of a tensor, evenly strided, float32."""
+    flat = np.asarray(tensor, dtype=np.float32).ravel()
+    return flat[:: math.ceil(flat.size / SAMPLES)].copy()
+
+
+def labels(masks: Tensor, class_probs: Tensor, canvas: Size) -> npt.NDArray[np.uint16]:
+    """Mask logits (1, Q, h, w) and class probabilities (1, Q, C) → label map (H, W), as the authors compose it."""
+    shown = F.interpolate(masks, size=canvas, mode="bilinear", align_corners=False)[0].sigmoid()
+    scores = torch.einsum("qc,qhw->chw", class_probs[0], shown)
+    return scores.argmax(0).numpy().astype(np.uint16)
+
+
+def write_case(path: Path, inputs: Mapping[str, npt.NDArray[Any]], tensors: Mapping[str, Tensor], composed: Any = None) -> None:
+    """One .npz: `inputs` whole, `tensors` as samples under "tensor:<name>", and the label map if there is one."""
+    arrays: dict[str, Any] = dict(inputs)
+    arrays.update({f"tensor:{name}": sample(tensor) for name, tensor in tensors.items()})
+    if composed is not None:
+        arrays["labels"] = composed
+    np.savez_compressed(path, **arrays)

@@ -1,0 +1,63 @@
+"""CLIP's tokenizer as a `tokenizer.json`, made from the table of merges inside the open_clip package.
+
+open_clip itself is not imported (it would load torch and torchvision for one text file).
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+import zlib
+from pathlib import Path
+
+from edgeseg.errors import EdgesegError
+from edgeseg.vocabulary.tokenizer import END, START, pipeline
+
+BPE_FILE = "bpe_simple_vocab_16e6.txt.gz"
+TOKENS = 49408
+_MERGES = TOKENS - 2 * 256 - 2
+
+
+def tokenizer_json() -> str:
+    """The content of a bundle's `tokenizer.json`. Raises EdgesegError where open_clip is not installed."""
+    merges = read_merges(_find_bpe_file())
+    spellings = byte_spellings()
+    last = [spelling + "</w>" for spelling in spellings]
+    tokens = [*spellings, *last, *(merge.replace(" ", "") for merge in merges), START, END]
+    vocab = {token: number for number, token in enumerate(tokens)}
+    return json.dumps(pipeline(vocab, merges), ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def byte_spellings() -> list[str]:
+    """The 256 byte values as printable characters, in the order of their token numbers.
+
+    Printable Latin-1 stands for itself and comes first; the other bytes follow as the characters from U+0100 on.
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = 256 - len(printable)
+    return [chr(code) for code in printable] + [chr(0x100 + index) for index in range(others)]
+
+
+def read_merges(path: Path) -> list[str]:
+    """The pairs `"a b"` of CLIP's table, the first to be merged first; the file holds more than CLIP uses."""
+    try:
+        lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise _refused(f"{path.name} is damaged ({error})") from None
+    merges = lines[1 : _MERGES + 1]
+    if len(merges) != _MERGES or any(len(merge.split(" ")) != 2 for merge in merges):
+        raise _refused(f"{path.name} does not hold {_MERGES} pairs")
+    return merges
+
+
+def _find_bpe_file() -> Path:
+    spec = importlib.util.find_spec("open_clip")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        if (path := Path(folder) / BPE_FILE).is_file():
+            return path
+    raise _refused("the package open_clip, which carries CLIP's table of merges, is not installed")
+
+
+def _refused(found: str) -> EdgesegError:
+    return EdgesegError("make the tokenizer", found, 'run: pip install "edgeseg[host]"')
