@@ -1,0 +1,48 @@
+"""`edgeseg vocab`: class names to a vocabulary file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeseg.backends.base import Session
+from edgeseg.bundle import Bundle
+from edgeseg.cli import printable
+from edgeseg.cli.options import classes_options, resolve_classes
+from edgeseg.cli.terminal import print_json, progress_bar
+from edgeseg.schema import GraphSpec
+from edgeseg.selection import Request, choose
+from edgeseg.vocabulary import VocabularyMaker
+
+
+@click.command("vocab")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@classes_options
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The file to write (.npz).")
+@click.option("--backend", metavar="NAME", help="Runs the text encoder; default: the best one that works here.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def vocab(bundle: Path, output: Path, backend: str | None, as_json: bool, **classes: Any) -> None:
+    """Encode class names with BUNDLE's text encoder, each once, and write them to a file for `edgeseg run`."""
+    request = resolve_classes(**classes)
+    opened, encoded = Bundle.open(bundle), [0]
+
+    def open_session(graph: GraphSpec, path: Path) -> Session:
+        return choose(opened, [graph.name], Request(backend=backend)).open_text(opened, graph, path)
+
+    with progress_bar("encoding class names", shown=not as_json) as show:
+
+        def report(done: int, total: int) -> None:
+            encoded[0] = done
+            show(done, total)
+
+        made = request.vocabulary(VocabularyMaker(opened, open_session), report)
+    made.save(output)
+    if as_json:
+        listed = [{"name": name, "training": bool(seen)} for name, seen in zip(made.names, made.overlap, strict=True)]
+        dimensions = made.embeddings.shape[1]
+        print_json("vocab", file=str(output), dimensions=dimensions, encoded=encoded[0], classes=listed)
+    else:
+        seen = int(made.overlap.sum())
+        click.echo(printable(f"{output}: {len(made.names)} classes, of which {seen} were seen in training"))

@@ -1,0 +1,69 @@
+"""The recipe fields that a vocabulary needs, checked: a recipe comes from a bundle and is plain JSON until then."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgeseg.errors import BundleError
+
+
+@dataclass(frozen=True)
+class TextRecipe:
+    """How class names become embeddings.
+
+    Attributes:
+        kind: kind of the text encoder ("clip").
+        templates: prompts, each with one `{}` for the class name.
+        training: strings that name what the model was trained on.
+        context: most tokens of a prompt.
+        dimensions: D of an embedding.
+    """
+
+    kind: str
+    templates: tuple[str, ...]
+    training: tuple[str, ...]
+    context: int
+    dimensions: int
+
+    @classmethod
+    def read(cls, recipe: Mapping[str, Any]) -> TextRecipe:
+        """Take the fields from a bundle's recipe. Raises BundleError."""
+        templates = _strings(recipe, "templates")
+        if not templates or any(template.count("{}") != 1 for template in templates):
+            raise _refuse("templates", "not every template has one {} for the class name")
+        kind = recipe.get("text_encoder")
+        if not isinstance(kind, str):
+            raise _refuse("text_encoder", "it is not a text")
+        training = _strings(recipe, "training_classes")
+        return cls(kind, templates, training, _count(recipe, "text_context"), _count(recipe, "embedding"))
+
+    def prompts(self, name: str) -> list[str]:
+        """One prompt per template. A `{}` in the name itself stays as it is."""
+        return [template.replace("{}", name) for template in self.templates]
+
+    def fingerprint(self, *parts: str) -> str:
+        """64 hex digits of what an embedding depends on: kind, templates, context and the given digests."""
+        content = json.dumps([self.kind, self.templates, self.context, self.dimensions, *parts])
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _strings(recipe: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = recipe.get(key)
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+        raise _refuse(key, "it is not a list of texts")
+    return tuple(value)
+
+
+def _count(recipe: Mapping[str, Any], key: str) -> int:
+    value = recipe.get(key)
+    if type(value) is not int or not 1 <= value <= 1 << 16:
+        raise _refuse(key, f"it is {value!r}, not a count")
+    return value
+
+
+def _refuse(key: str, found: str) -> BundleError:
+    return BundleError(f"read {key} of the bundle's recipe", found, "make the bundle again")
