@@ -15,6 +15,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from edgeseg.backends.host import HostStream, HostTensors
 from edgeseg.errors import BackendError
 from edgeseg.schema import GraphSpec, TensorSpec
 
-Outputs = Mapping[str, Callable[[Mapping[str, Tensor]], dict[str, Array]]]
+Outputs = Mapping[str, Callable[[Mapping[str, Any]], dict[str, Array]]]
 
 
 class FakeBackend:
@@ -50,7 +51,7 @@ class FakeBackend:
         why = "a fake for tests" if self.works else "it was told not to work"
         return Probe(self.works, "fake" if self.works else None, why)
 
-    def open(self, engine: Path, graph: GraphSpec, device: int = 0) -> FakeSession:
+    def open(self, engine: Path | None, graph: GraphSpec, device: int = 0) -> FakeSession:
         """A session; the engine file is not read."""
         return FakeSession(self, graph)
 
@@ -66,7 +67,7 @@ class FakeSession(HostTensors):
         self._backend, self._graph = backend, graph
         self._open = True
 
-    def run(self, inputs: Mapping[str, Tensor], stream: Stream | None = None) -> dict[str, Tensor]:
+    def run(self, inputs: Mapping[str, Tensor], stream: Stream | None = None) -> dict[str, Any]:
         """Deterministic outputs of the specified shapes. Raises BackendError for a feed that does not fit."""
         if not self._open:
             raise BackendError(f"run the graph {self._graph.name}", "the session is closed", "open it again")

@@ -21,6 +21,7 @@ from typing import Any, cast
 import numpy as np
 
 from edgeseg.backends.base import Array, Probe, Session, Stream, Tensor
+from edgeseg.backends.denormals import flush_denormals
 from edgeseg.backends.feed import check_feed
 from edgeseg.backends.host import HostStream, HostTensors, physical_cores
 from edgeseg.errors import BackendError
@@ -109,12 +110,13 @@ class HostSession(HostTensors):
         self._inference, self._graph = inference, graph
         self._outputs = [spec.name for spec in graph.outputs]
 
-    def run(self, inputs: Mapping[str, Tensor], stream: Stream | None = None) -> dict[str, Tensor]:
+    def run(self, inputs: Mapping[str, Tensor], stream: Stream | None = None) -> dict[str, Any]:
         """Run the graph. Raises BackendError, for a feed that does not fit and for whatever onnxruntime raises."""
         _check_open(self._inference, self._graph)
         check_feed(self._graph, inputs)
         try:
-            arrays = self._inference.run(self._outputs, dict(inputs))
+            with flush_denormals():
+                arrays = self._inference.run(self._outputs, dict(inputs))
         except Exception as error:  # the SDK raises a dozen classes of its own
             raise _failed(self._graph, error) from error
         return dict(zip(self._outputs, arrays, strict=True))

@@ -1,0 +1,111 @@
+"""Where an image goes on a bundle's canvases: its resized size, the canvas that holds it, and whether that is exact.
+
+The cases, in this order:
+
+1. An image that has a canvas's size goes in as it is.
+2. It is resized by the recipe's rule; the smallest canvas that holds the result takes it, padded right and bottom.
+3. If none holds it, it is shrunk further, keeping its aspect, into the largest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgeseg.errors import BundleError, InputError
+from edgeseg.schema import Size, size_text
+
+
+@dataclass(frozen=True)
+class Placement:
+    """An image's place.
+
+    Attributes:
+        original: the image's (H, W).
+        valid: the (H, W) it is resized to; it lies at the canvas's top left.
+        canvas: the (H, W) the graphs are made for.
+        exact: the canvas is the one that the authors' code would have made for this image.
+        reason: what differs from the authors' code; None if `exact`.
+    """
+
+    original: Size
+    valid: Size
+    canvas: Size
+    exact: bool
+    reason: str | None
+
+
+def resized(original: Size, short: int, long: int) -> Size:
+    """The size that makes the short side `short`, unless the long side would exceed `long`; then that is `long`.
+
+    Rounds as detectron2's ResizeShortestEdge does, half up, on the same floating-point numbers.
+    """
+    height, width = original
+    scale = short / min(height, width)
+    new_height, new_width = (short, scale * width) if height < width else (scale * height, short)
+    if max(new_height, new_width) > long:
+        shrink = long / max(new_height, new_width)
+        new_height, new_width = new_height * shrink, new_width * shrink
+    return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
+
+
+def place(original: Size, canvases: Sequence[Size], recipe: Mapping[str, Any]) -> Placement:
+    """The place of an image of size `original`. `recipe` is the bundle's.
+
+    Raises:
+        InputError: the recipe takes only images of a canvas's size, and this one has another.
+        BundleError: the recipe's resize rule is none that this version knows.
+    """
+    rule = recipe.get("resize")
+    rule = rule if isinstance(rule, dict) else {}
+    mode = rule.get("mode")
+    if mode == "none":
+        return _unchanged(original, canvases)
+    if mode != "short-side":
+        found = f"its resize rule is {rule!r}"
+        raise BundleError("read the bundle's recipe", found, "make the bundle again with this version of edgeseg")
+    wanted = resized(original, int(rule["short"]), int(rule["long"]))
+    return _on_canvas(original, wanted, canvases, int(recipe.get("divisor", 1)))
+
+
+def _unchanged(original: Size, canvases: Sequence[Size]) -> Placement:
+    if original not in canvases:
+        sizes = ", ".join(map(size_text, canvases))
+        found = f"it is {size_text(original)} and this bundle, which does not resize, takes {sizes}"
+        raise InputError("place the image", found, "resize it, or export the bundle with its --size")
+    return Placement(original, original, original, True, None)
+
+
+def _on_canvas(original: Size, wanted: Size, canvases: Sequence[Size], divisor: int) -> Placement:
+    authors = (-(-wanted[0] // divisor) * divisor, -(-wanted[1] // divisor) * divisor)
+    if original in canvases:
+        valid, canvas = original, original
+    else:
+        fitting = [canvas for canvas in canvases if canvas[0] >= wanted[0] and canvas[1] >= wanted[1]]
+        valid = wanted
+        canvas = min(fitting, key=_area) if fitting else max(canvases, key=lambda c: (_area(c), _fit(wanted, c)))
+        if not fitting:
+            valid = _shrunk(original, canvas)
+    if valid == wanted and canvas == authors:
+        return Placement(original, valid, canvas, True, None)
+    return Placement(original, valid, canvas, False, _reason(valid, canvas, wanted, authors))
+
+
+def _area(size: Size) -> int:
+    return size[0] * size[1]
+
+
+def _fit(size: Size, canvas: Size) -> float:
+    return min(canvas[0] / size[0], canvas[1] / size[1])
+
+
+def _shrunk(original: Size, canvas: Size) -> Size:
+    scale = _fit(original, canvas)
+    height, width = (min(max(int(side * scale + 0.5), 1), limit) for side, limit in zip(original, canvas, strict=True))
+    return height, width
+
+
+def _reason(valid: Size, canvas: Size, wanted: Size, authors: Size) -> str:
+    theirs = f"the authors' code resizes it to {size_text(wanted)} on {size_text(authors)}"
+    return f"it went in as {size_text(valid)} on the canvas {size_text(canvas)}; {theirs}"

@@ -1,0 +1,195 @@
+"""Chooses what runs a bundle on this machine: backend, precision, and an engine (or the graph itself) for every graph.
+
+An engine is usable if it was built for this device, from the graph file that the bundle holds now, and did not fail its
+gate. onnxruntime needs no engine: it runs the graph file, unless there is an engine that was made for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeseg.backends import BACKENDS, get_backend
+from edgeseg.backends.base import Backend, Probe, Session
+from edgeseg.errors import BackendError, BundleError
+from edgeseg.schema import EngineSpec, GraphSpec, Size
+
+if TYPE_CHECKING:
+    from edgeseg.bundle import Bundle
+
+RUN_GRAPHS = ("onnxruntime", "fake")
+"""Backends that open a graph file as it is."""
+
+# Fastest first, among those whose results stay closest to fp32; int8 and fp8 are taken only where nothing else was
+# built.
+_GPU_PRECISIONS = ("fp16", "mixed", "fp32", "int8", "fp8")
+_CPU_PRECISIONS = ("fp32", "mixed", "int8", "fp16", "fp8")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; None leaves the choice.
+
+    Attributes:
+        backend: a key of `BACKENDS`, or a backend object (a `FakeBackend` with outputs).
+        precision: one of `PRECISIONS`.
+        device: index of the GPU.
+        threads: CPU threads; None takes one per physical core.
+    """
+
+    backend: str | Backend | None = None
+    precision: str | None = None
+    device: int = 0
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What runs the bundle.
+
+    Attributes:
+        backend: the opened SDK. `device`: the GPU's index, `device_key`: what the backend calls it.
+        precision: of every graph.
+        canvases: those for which every graph can run.
+        engines: (graph, canvas) → its engine; what is not in it runs from its graph file.
+        notes: what the user may want to know about the choice.
+    """
+
+    backend: Backend
+    device: int
+    device_key: str
+    precision: str
+    canvases: tuple[Size, ...]
+    engines: dict[tuple[str, Size | None], EngineSpec]
+    notes: tuple[str, ...] = ()
+
+    def ungated(self) -> list[EngineSpec]:
+        """Engines that have never run on their device."""
+        return [engine for engine in self.engines.values() if engine.gate is None]
+
+    def ungated_text(self, bundle: Bundle) -> list[tuple[GraphSpec, EngineSpec]]:
+        """Text encoders with an engine for this device that has never run on it."""
+        graphs = [graph for graph in bundle.manifest.graphs if graph.name == "text"]
+        found = [(graph, _usable(bundle, self.backend.name, self.device_key, graph)) for graph in graphs]
+        return [(graph, engine) for graph, engine in found if engine is not None and engine.gate is None]
+
+    def open(self, bundle: Bundle, graph: GraphSpec) -> Session:
+        """A session of the graph, from its engine or its file. Raises BundleError or BackendError."""
+        engine = self.engines.get((graph.name, graph.canvas))
+        return self.backend.open(bundle.graph_files(engine or graph), graph, self.device)
+
+    def open_text(self, bundle: Bundle, graph: GraphSpec, path: Path) -> Session:
+        """A session of the text encoder: its engine, or else the graph on onnxruntime: it runs once per class list."""
+        engine = _usable(bundle, self.backend.name, self.device_key, graph)
+        if engine is not None:
+            return self.backend.open(bundle.graph_files(engine), graph, self.device)
+        if self.backend.name in RUN_GRAPHS:
+            return self.backend.open(path, graph, self.device)
+        runner = get_backend("onnxruntime")
+        if not runner.probe().works:
+            found = f"{self.backend.name} has no engine of the text encoder here, and onnxruntime is not installed"
+            raise BackendError(
+                "encode class names", found, build_command(bundle.path, self.backend.name, graph.precision)
+            )
+        return runner.open(path, graph)
+
+
+def build_command(path: Path, backend: str, precision: str | None) -> str:
+    """What to do about a missing engine, with the exact command."""
+    wanted = f" --precision {precision}" if precision else ""
+    return f"build it on this machine: edgeseg build {path} --backend {backend}{wanted}"
+
+
+def choose(bundle: Bundle, graphs: Sequence[str], request: Request) -> Plan:
+    """The plan for `graphs`, the names of the family's chain.
+
+    Raises:
+        BackendError: no backend, or not the one asked for, works here.
+        BundleError: there is no usable engine; the message holds the command that builds one.
+    """
+    if request.precision is not None and request.precision not in bundle.precisions():
+        found = f"it holds {', '.join(bundle.precisions())}"
+        todo = f"make it: edgeseg quantize {bundle.path} --precision {request.precision}"
+        raise BundleError(f"open {bundle.path} as {request.precision}", found, todo)
+    reasons = []
+    for backend in _candidates(bundle, request):
+        probe = backend.probe(request.device)
+        if not probe.works or probe.device is None:
+            reasons.append(f"{backend.name} does not work here ({probe.why})")
+            continue
+        for precision in _precisions(bundle, request, probe):
+            plan = _plan(bundle, graphs, backend, (request.device, probe.device, precision))
+            if plan is not None:
+                return _noted(plan, reasons)
+            reasons.append(_why_not(bundle, backend.name, probe.device, precision))
+    raise _nothing(bundle, request, reasons)
+
+
+def _candidates(bundle: Bundle, request: Request) -> list[Backend]:
+    if isinstance(request.backend, str):
+        return [get_backend(request.backend, request.threads)]
+    if request.backend is not None:
+        return [request.backend]
+    built = {engine.backend for engine in bundle.manifest.engines} | {"onnxruntime"}
+    return [get_backend(name, request.threads) for name in BACKENDS if name in built and name != "fake"]
+
+
+def _precisions(bundle: Bundle, request: Request, probe: Probe) -> list[str]:
+    if request.precision is not None:
+        return [request.precision]
+    order = _CPU_PRECISIONS if str(probe.device).startswith(("cpu", "fake")) else _GPU_PRECISIONS
+    return [precision for precision in order if precision in bundle.precisions()]
+
+
+def _plan(bundle: Bundle, graphs: Sequence[str], backend: Backend, place: tuple[int, str, str]) -> Plan | None:
+    device, key, precision = place
+    engines: dict[tuple[str, Size | None], EngineSpec] = {}
+    canvases = []
+    for canvas in bundle.manifest.canvases:
+        specs = [bundle.graph(name, precision, canvas) for name in graphs]
+        found = {(spec.name, spec.canvas): _usable(bundle, backend.name, key, spec) for spec in specs}
+        if backend.name in RUN_GRAPHS or all(found.values()):
+            canvases.append(canvas)
+            engines |= {place: engine for place, engine in found.items() if engine is not None}
+    return Plan(backend, device, key, precision, tuple(canvases), engines) if canvases else None
+
+
+def _usable(bundle: Bundle, backend: str, key: str, graph: GraphSpec) -> EngineSpec | None:
+    digest = bundle.manifest.files[graph.file].sha256 if graph.file in bundle.manifest.files else None
+    for engine in bundle.manifest.engines:
+        of_graph = (engine.graph, engine.precision, engine.canvas) == (graph.name, graph.precision, graph.canvas)
+        passed = engine.gate is None or engine.gate.passed
+        current = digest in (None, engine.source_sha256)  # None: a pack left the graph file out
+        if of_graph and passed and current and (engine.backend, engine.device) == (backend, key):
+            return engine
+    return None
+
+
+def _why_not(bundle: Bundle, backend: str, key: str, precision: str) -> str:
+    engines = [e for e in bundle.manifest.engines if (e.backend, e.precision) == (backend, precision)]
+    if not engines:
+        return f"it holds no {precision} engine for {backend}"
+    devices = sorted({engine.device for engine in engines})
+    if key not in devices:
+        return f"its {backend} {precision} engines were built for {', '.join(devices)} and this machine is {key}"
+    failed = [e.graph for e in engines if e.device == key and e.gate is not None and not e.gate.passed]
+    if failed:
+        return f"its {backend} {precision} engines of {', '.join(sorted(set(failed)))} failed their gate"
+    return (
+        f"its {backend} {precision} engines for {key} are incomplete, or were built from other graphs than it holds now"
+    )
+
+
+def _noted(plan: Plan, reasons: Sequence[str]) -> Plan:
+    return Plan(**{**vars(plan), "notes": tuple(reasons)})
+
+
+def _nothing(bundle: Bundle, request: Request, reasons: Sequence[str]) -> BackendError | BundleError:
+    name = request.backend if isinstance(request.backend, str) else getattr(request.backend, "name", None)
+    asked = f"open {bundle.path}" + (f" with {name}" if name else "")
+    if reasons and all("does not work here" in reason for reason in reasons):
+        return BackendError(asked, "; ".join(reasons), "see `edgeseg doctor` for what to install")
+    backend = name or next((engine.backend for engine in bundle.manifest.engines), "onnxruntime")
+    return BundleError(asked, "; ".join(reasons), build_command(bundle.path, backend, request.precision))

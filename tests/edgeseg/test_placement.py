@@ -1,0 +1,73 @@
+import pytest
+
+from edgeseg.errors import BundleError, InputError
+from edgeseg.placement import place, resized
+
+CANVASES = ((640, 640), (640, 864), (640, 960), (864, 640), (960, 640))
+RECIPE = {"resize": {"mode": "short-side", "short": 640, "long": 2560}, "divisor": 32}
+
+
+@pytest.mark.parametrize(
+    ("original", "wanted"),
+    [
+        ((480, 640), (640, 853)),
+        ((640, 480), (853, 640)),
+        ((500, 375), (853, 640)),
+        ((333, 500), (640, 961)),
+        ((1, 1), (640, 640)),
+        ((100, 1000), (256, 2560)),
+        ((1000, 100), (2560, 256)),
+        ((1, 100000), (1, 2560)),
+        ((427, 640), (640, 959)),
+        ((256, 257), (640, 643)),  # 642.5 goes up
+    ],
+)
+def test_resized_size_is_detectron2s(original, wanted):
+    assert resized(original, 640, 2560) == wanted
+
+
+@pytest.mark.parametrize(
+    ("original", "valid", "canvas", "exact"),
+    [
+        ((480, 640), (640, 853), (640, 864), True),  # 853 rounds up to 864
+        ((427, 640), (640, 959), (640, 960), True),
+        ((600, 640), (640, 683), (640, 864), False),  # the authors' would be 640x704
+        ((640, 640), (640, 640), (640, 640), True),
+        ((864, 640), (864, 640), (864, 640), True),  # a canvas's size, and the authors' size as well
+        ((320, 320), (640, 640), (640, 640), True),
+        ((333, 500), (639, 960), (640, 960), False),  # 640x961 fits nowhere
+        ((100, 1000), (96, 960), (640, 960), False),
+        ((1000, 100), (960, 96), (960, 640), False),
+        ((1, 100000), (1, 960), (640, 960), False),
+    ],
+)
+def test_image_takes_the_smallest_canvas_that_holds_it(original, valid, canvas, exact):
+    placement = place(original, CANVASES, RECIPE)
+    assert (placement.original, placement.valid, placement.canvas) == (original, valid, canvas)
+    assert placement.exact is exact
+    assert (placement.reason is None) is exact
+
+
+def test_image_of_a_canvas_size_goes_in_as_it_is_and_says_so():
+    placement = place((320, 448), ((640, 640), (320, 448)), RECIPE)
+    assert placement.valid == placement.canvas == (320, 448)
+    assert not placement.exact
+    assert "640x896" in str(placement.reason)
+
+
+def test_smallest_canvas_wins_whatever_the_order():
+    canvases = ((1280, 1280), (640, 960), (640, 864))
+    assert place((480, 640), canvases, RECIPE).canvas == (640, 864)
+
+
+def test_mode_none_takes_canvas_sizes_only():
+    recipe = {"resize": {"mode": "none"}, "divisor": 32}
+    assert place((640, 864), CANVASES, recipe).exact
+    with pytest.raises(InputError, match="640x640, 640x864"):
+        place((640, 700), CANVASES, recipe)
+
+
+@pytest.mark.parametrize("rule", [None, {"mode": "stretch"}, "none"])
+def test_unknown_rule_is_refused(rule):
+    with pytest.raises(BundleError, match="resize rule"):
+        place((640, 640), CANVASES, {"resize": rule})

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+
+from edgeseg.backends.fake import FakeBackend
+from edgeseg.chains import Chains
+from edgeseg.errors import BundleError, GateError
+from edgeseg.pipelines import get_pipeline
+from edgeseg.reference import LabelCheck, Limits, Report, TensorCheck, check_chains, check_text, limits, sample
+from edgeseg.schema import Gate
+from edgeseg.selection import Request, choose
+from tests.edgeseg.tiny_bundle import CANVASES, CHAIN
+
+
+def report_of(bundle, backend=None):
+    plan = choose(bundle, CHAIN, Request(backend or "onnxruntime"))
+    chains = Chains(bundle, plan, CHAIN)
+    return check_chains(bundle, get_pipeline(bundle.manifest), chains.chain, CANVASES, "fp32")
+
+
+@pytest.mark.onnx
+def test_every_tensor_of_the_chain_is_compared_and_equal(tiny):
+    report = report_of(tiny)
+    outputs = {t.name for g in tiny.manifest.graphs if g.name != "text" for t in g.outputs}
+    assert {check.tensor for check in report.tensors} == outputs | {"image_sam", "image_clip"}
+    assert len(report.tensors) == 2 * 16
+    assert report.failures == []
+    assert [check.agreement for check in report.labels] == [1, 1]
+    assert max(check.max_abs for check in report.tensors) < 1e-5
+
+
+@pytest.mark.onnx
+def test_wrong_numbers_are_found_and_the_graph_is_named(tiny):
+    report = report_of(tiny, FakeBackend())
+    assert report.failures[0].startswith("sam_2 of sam at 64x64: cosine ")
+    assert not report.gate("sam", CANVASES[0]).passed
+    with pytest.raises(GateError, match=r"sam_2 of sam .* \(and \d+ more\)"):
+        report.require("use it", "build it")
+
+
+@pytest.mark.onnx
+def test_text_encoder_is_compared(tiny):
+    spec = tiny.graph("text", "fp32", None)
+    plan = choose(tiny, CHAIN, Request("onnxruntime"))
+    good = check_text(tiny, spec, plan.open(tiny, spec))
+    bad = check_text(tiny, spec, FakeBackend().open(None, spec))
+    assert (good.failures, len(good.tensors), len(bad.failures)) == ([], 1, 1)
+
+
+def test_bundle_without_references_is_refused(fake_bundle):
+    with pytest.raises(BundleError, match="no reference tensors"):
+        report_of(fake_bundle, FakeBackend())
+
+
+def check(cosine: float, graph="sam", canvas="64x64") -> TensorCheck:
+    return TensorCheck(canvas, 0, graph, "t", cosine, 0.0)
+
+
+def report(*tensors, agreement=1.0) -> Report:
+    return Report(Limits(0.99, 0.9), tensors, (LabelCheck("64x64", 0, agreement),))
+
+
+@pytest.mark.parametrize(
+    ("made", "gate"),
+    [
+        (report(check(0.995), check(0.991)), Gate(True, 0.991, 1.0)),
+        (report(check(0.995), check(0.98)), Gate(False, 0.98, 1.0)),
+        (report(check(0.995), agreement=0.89), Gate(False, 0.995, 0.89)),
+        (report(check(0.995), check(0.5, "head")), Gate(True, 0.995, 1.0)),
+        (report(check(0.995), check(0.5, canvas="64x96")), Gate(True, 0.995, 1.0)),
+        (report(check(0.5, "head")), Gate(False, -1.0, 1.0)),
+    ],
+)
+def test_gate_is_the_worst_of_the_graphs_own_tensors(made, gate):
+    assert made.gate("sam", (64, 64)) == gate
+
+
+def test_graph_of_any_canvas_is_judged_on_all():
+    assert report(check(0.995), check(0.98, canvas="64x96")).gate("sam", None).cosine == 0.98
+
+
+def test_nan_never_passes():
+    assert report(check(float("nan"))).failures
+    assert not report(check(float("nan"))).gate("sam", (64, 64)).passed
+
+
+def test_limits_come_from_the_recipe_or_the_defaults(fake_bundle):
+    fake_bundle.manifest.recipe["gate"] = {"fp32": {"cosine": 0.5, "agreement": 0.25}}
+    assert limits(fake_bundle, "fp32") == Limits(0.5, 0.25)
+    assert limits(fake_bundle, "int8") == Limits(0.99, 0.97)
+
+
+@pytest.mark.parametrize(("size", "samples"), [(1, 1), (16384, 16384), (16385, 8193), (100000, 14286)])
+def test_sample_is_every_nth_value(size, samples):
+    made = sample(np.arange(size).reshape(1, -1))
+    assert made.shape == (samples,)
+    assert made.dtype == np.float32
+    assert made[-1] == (samples - 1) * -(-size // 16384)
