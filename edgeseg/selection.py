@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from edgeseg.backends import BACKENDS, get_backend
 from edgeseg.backends.base import Backend, Probe, Session
+from edgeseg.backends.keys import matches
 from edgeseg.errors import BackendError, BundleError
 from edgeseg.schema import EngineSpec, GraphSpec, Size
 
@@ -150,21 +151,34 @@ def _plan(bundle: Bundle, graphs: Sequence[str], backend: Backend, place: tuple[
     for canvas in bundle.manifest.canvases:
         specs = [bundle.graph(name, precision, canvas) for name in graphs]
         found = {(spec.name, spec.canvas): _usable(bundle, backend.name, key, spec) for spec in specs}
-        if backend.name in RUN_GRAPHS or all(found.values()):
+        if all(_runs(bundle, backend.name, key, spec, found[spec.name, spec.canvas]) for spec in specs):
             canvases.append(canvas)
             engines |= {place: engine for place, engine in found.items() if engine is not None}
     return Plan(backend, device, key, precision, tuple(canvases), engines) if canvases else None
 
 
 def _usable(bundle: Bundle, backend: str, key: str, graph: GraphSpec) -> EngineSpec | None:
+    """The engine of a graph for this device that has not failed its gate."""
+    current = _current(bundle, backend, key, graph)
+    return next((engine for engine in current if engine.gate is None or engine.gate.passed), None)
+
+
+def _current(bundle: Bundle, backend: str, key: str, graph: GraphSpec) -> list[EngineSpec]:
+    """The engines made for this device from the graph as it is now."""
     digest = bundle.manifest.files[graph.file].sha256 if graph.file in bundle.manifest.files else None
-    for engine in bundle.manifest.engines:
-        of_graph = (engine.graph, engine.precision, engine.canvas) == (graph.name, graph.precision, graph.canvas)
-        passed = engine.gate is None or engine.gate.passed
-        current = digest in (None, engine.source_sha256)  # None: a pack left the graph file out
-        if of_graph and passed and current and (engine.backend, engine.device) == (backend, key):
-            return engine
-    return None
+    return [
+        engine
+        for engine in bundle.manifest.engines
+        if (engine.graph, engine.precision, engine.canvas) == (graph.name, graph.precision, graph.canvas)
+        and digest in (None, engine.source_sha256)  # None: a pack left the graph file out
+        and engine.backend == backend
+        and matches(engine.device, key)
+    ]
+
+
+def _runs(bundle: Bundle, backend: str, key: str, graph: GraphSpec, found: EngineSpec | None) -> bool:
+    """Whether a graph can run: from its engine, or from its file if no engine of it has failed its gate."""
+    return found is not None or (backend in RUN_GRAPHS and not _current(bundle, backend, key, graph))
 
 
 def _why_not(bundle: Bundle, backend: str, key: str, precision: str) -> str:
@@ -172,9 +186,9 @@ def _why_not(bundle: Bundle, backend: str, key: str, precision: str) -> str:
     if not engines:
         return f"it holds no {precision} engine for {backend}"
     devices = sorted({engine.device for engine in engines})
-    if key not in devices:
+    if not any(matches(device, key) for device in devices):
         return f"its {backend} {precision} engines were built for {', '.join(devices)} and this machine is {key}"
-    failed = [e.graph for e in engines if e.device == key and e.gate is not None and not e.gate.passed]
+    failed = [e.graph for e in engines if matches(e.device, key) and e.gate is not None and not e.gate.passed]
     if failed:
         return f"its {backend} {precision} engines of {', '.join(sorted(set(failed)))} failed their gate"
     return (

@@ -152,9 +152,16 @@ def _engine(bundle: Bundle, compiler: Compiler, graph: GraphSpec, file: str, dat
 
 
 def _record_in_place(bundle: Bundle, compiler: Compiler, graph: GraphSpec, edit: BundleEdit) -> Built:
-    engine = _engine(bundle, compiler, graph, graph.file, graph.data)
+    """The graph itself as the engine, or what the SDK derives from it, beside it: the two share the weights."""
+    derived = compiler.derive(bundle.graph_files(graph), graph)
+    if derived is None:
+        engine = _engine(bundle, compiler, graph, graph.file, graph.data)
+        edit.add_engine(engine)
+        return Built(engine, bundle.manifest.files[graph.file].bytes)
+    engine = _engine(bundle, compiler, graph, f"{graph.file.removesuffix('.onnx')}.cpu.onnx", graph.data)
+    edit.stage(engine.file).write_bytes(derived)
     edit.add_engine(engine)
-    return Built(engine, bundle.manifest.files[graph.file].bytes)
+    return Built(engine, len(derived))
 
 
 def _compile(

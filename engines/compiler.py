@@ -43,7 +43,7 @@ class Compiler(Protocol):
     Attributes:
         backend, device, versions: as in `EngineSpec`.
         runs_here: engines can run on this machine, so they are gated at once.
-        in_place: the graph itself is the engine; `compile` is never called.
+        in_place: the engine is the graph, or derived from it beside it; `compile` is never called, else `derive` is not.
     """
 
     backend: str
@@ -58,4 +58,8 @@ class Compiler(Protocol):
 
     def compile(self, job: Job, advance: Advance) -> Outcome:
         """Write `job.target`. Raises BuildError."""
+        ...
+
+    def derive(self, source: Path, spec: GraphSpec) -> bytes | None:
+        """The ONNX file to run in the graph's place, over the same weight files; None for the graph itself."""
         ...

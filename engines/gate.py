@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import reduce
 
+from edgeseg.backends.keys import matches
 from edgeseg.bundle import Bundle
 from edgeseg.chains import Chains
 from edgeseg.pipelines import get_pipeline
@@ -75,8 +76,8 @@ def _record(bundle: Bundle, plan: Plan, report: Report, canvases: tuple[Size, ..
 
 
 def _ran(engine: EngineSpec, plan: Plan, canvases: tuple[Size, ...]) -> bool:
-    mine = (engine.backend, engine.device, engine.precision) == (plan.backend.name, plan.device_key, plan.precision)
-    return mine and (engine.canvas is None or engine.canvas in canvases)
+    mine = (engine.backend, engine.precision) == (plan.backend.name, plan.precision)
+    return mine and matches(engine.device, plan.device_key) and (engine.canvas is None or engine.canvas in canvases)
 
 
 def _todo(bundle: Bundle, precision: str) -> str:

@@ -1,16 +1,21 @@
-"""onnxruntime reads the bundle's graphs as they are, so its engine of a graph is the graph.
+"""onnxruntime reads the bundle's graphs; its engine of a graph is the graph, or its `cpu` form over the same weights.
 
-Its own optimised files were weighed against that: they hold the weights a second time, are tied to one CPU's
+onnxruntime's own optimised files were weighed against that: they hold the weights a second time, are tied to one CPU's
 instruction set, and save only the seconds that opening a session takes.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
 
 from edgeseg.backends.base import Probe
 from edgeseg.errors import BuildError
 from edgeseg.schema import GraphSpec
 
 from .compiler import Job, Outcome
+from .cpu_form import to_cpu_form
 from .progress import Advance
 
 
@@ -36,3 +41,10 @@ class OnnxRuntimeCompiler:
     def compile(self, job: Job, advance: Advance) -> Outcome:
         """Never needed."""
         raise BuildError(f"compile {job.source.name}", "onnxruntime compiles when it opens", "run the bundle")
+
+    def derive(self, source: Path, spec: GraphSpec) -> bytes | None:
+        """The `cpu` form of an fp32 graph; None where there is no attention to gain from."""
+        if spec.precision != "fp32":
+            return None
+        model = onnx.load(source, load_external_data=False)
+        return model.SerializeToString(deterministic=True) if to_cpu_form(model) else None

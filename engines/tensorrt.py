@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from edgeseg.backends.base import Probe
@@ -48,3 +49,7 @@ class TensorRTCompiler:
         compiled = compile_graph(self._trt, job.source, job.spec, options, advance)
         job.target.write_bytes(compiled.plan)
         return Outcome(layers.summary(compiled.layers), compiled.timing_cache)
+
+    def derive(self, source: Path, spec: GraphSpec) -> bytes | None:
+        """Never asked: these engines are compiled."""
+        return None

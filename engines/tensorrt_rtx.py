@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from edgeseg.backends.base import Probe
@@ -70,3 +71,7 @@ class TensorRTRTXCompiler:
             found = f"TensorRT-RTX {self._trt.__version__} does not compile for {', '.join(unknown)}"
             raise BuildError(f"build for {','.join(targets)}", found, todo)
         return tuple(sorted(set(targets), key=possible.index))
+
+    def derive(self, source: Path, spec: GraphSpec) -> bytes | None:
+        """Never asked: these engines are compiled."""
+        return None

@@ -36,7 +36,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint on disk: its recipe is chosen by its tensors, or named by the user; `hub` says where it was downloaded."""
+    """A checkpoint on disk; its tensors or the user's `family` choose its recipe, `hub` says where it came from."""
 
     path: Path
     family: str | None = None
@@ -76,7 +76,7 @@ def export_bundle(
         images=ebseg.transforms(recipe),
         canvases=canvases,
     )
-    with Bundle.create(output, manifest, overwrite) as edit, torch.no_grad(), _flushed():
+    with Bundle.create(output, manifest, overwrite) as edit, torch.no_grad(), _Flushed():
         _Exporter(edit, model, recipe, progress or (lambda *_: None)).export(canvases)
     return Bundle.open(output)
 
@@ -90,21 +90,25 @@ def choose_recipe(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> Recipe
         raise CheckpointError(asked, f"its tensors are of no family that edgeseg knows ({some}, ...)", todo)
     presets = [preset(name) for name in preset_names()]
     wanted = checkpoint.family
+    if wanted is not None and wanted not in {name for recipe in presets for name in (recipe.family, recipe.name)}:
+        todo = f"choose from {', '.join(preset_names())}"
+        raise InputError(f"use --family {wanted}", "there is no such family or preset", todo)
+    width, patch = ebseg.clip_sizes(state)
+    fitting = [recipe for recipe in presets if (recipe.clip_width, recipe.clip_patch) == (width, patch)]
     named = [recipe for recipe in presets if wanted == recipe.name]
+    if named and fitting and named[0] not in fitting:
+        found = f"its CLIP has width {width} and patch {patch}, which is {fitting[0].name}, not {wanted}"
+        raise CheckpointError(asked, found, "leave --family out")
     if named:
         return named[0]
-    if wanted is not None and wanted not in {recipe.family for recipe in presets}:
-        raise InputError(f"use --family {wanted}", "there is no such family or preset", f"choose from {', '.join(preset_names())}")
-    sizes = ebseg.clip_sizes(state)
-    fitting = [recipe for recipe in presets if (recipe.clip_width, recipe.clip_patch) == sizes]
     if not fitting:
-        found = f"no preset has a CLIP of width {sizes[0]} and patch {sizes[1]}"
+        found = f"no preset has a CLIP of width {width} and patch {patch}"
         raise CheckpointError(asked, found, f"name the nearest preset: --family {' or '.join(preset_names())}")
     return fitting[0]
 
 
-class _flushed:
-    """Denormal numbers count as zero: masks of -1e4 leave them behind a softmax, and they slow a CPU down a hundredfold."""
+class _Flushed:
+    """Denormal numbers count as zero: a softmax over masks leaves them, and they slow a CPU down a hundredfold."""
 
     def __enter__(self) -> None:
         torch.set_flush_denormal(True)
@@ -142,7 +146,7 @@ class _Exporter:
         self.done = self.steps = 0
 
     def export(self, canvases: tuple[Size, ...]) -> None:
-        self.steps = len(canvases) * (4 + IMAGES) + 3
+        self.steps = len(canvases) * (4 + IMAGES) + 2  # and, once, the text encoder and the scoring
         try:
             text = self._text()
             for i, canvas in enumerate(canvases):
@@ -150,18 +154,20 @@ class _Exporter:
         finally:
             for file in self.weights.values():
                 file.close()
+        self._step("files")
 
     def _step(self, what: str) -> None:
         self.progress(what, self.done, self.steps)
         self.done += 1
 
     def _text(self) -> Tensor:
-        """Write tokenizer, text graph and its reference; returns the (C, D) embeddings that the other references use."""
+        """Write tokenizer, text graph and its reference; returns (C, D) embeddings for the other references."""
         self._step("text encoder")
         plan = ebseg.text_graph(self.model)
         if plan is None:
             random = torch.Generator().manual_seed(0)
-            return torch.nn.functional.normalize(torch.randn(CLASSES, self.model.config.clip.embedding, generator=random), dim=-1)
+            directions = torch.randn(CLASSES, self.model.config.clip.embedding, generator=random)
+            return torch.nn.functional.normalize(directions, dim=-1)
         path = self.edit.stage("tokenizer.json")
         path.write_text(tokenizer_json(), "utf-8")
         names = dataset_classes("voc-20").names[:CLASSES]

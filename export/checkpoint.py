@@ -1,13 +1,14 @@
 """Reading checkpoints that nobody vouches for.
 
-torch files go through `weights_only=True`, which never runs code; safetensors files hold no code. Whatever is inside, only a
-flat mapping of names to dense float tensors comes out.
+torch files go through `weights_only=True`, which never runs code; safetensors files hold no code. Whatever is inside,
+only a flat mapping of names to dense tensors comes out.
 """
 
 from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,13 +32,14 @@ def file_digest(path: Path) -> str:
 
 
 def read_checkpoint(path: Path) -> StateDict:
-    """The state dict of a detectron2 file (`{"model": ...}`), a bare state dict, or a safetensors file, as float32 on the CPU.
+    """The state dict of a detectron2 file (`{"model": ...}`), a bare one, or a safetensors file, as float32 on the CPU.
 
     Raises:
         CheckpointError: the file is missing, damaged, holds code, or is not a mapping of names to tensors.
     """
     if not path.is_file():
-        raise CheckpointError(f"read the checkpoint {path}", "there is no such file", "check the path")
+        found = "it is a folder" if path.is_dir() else "there is no such file"
+        raise CheckpointError(f"read the checkpoint {path}", found, "give the path of a checkpoint file")
     loaded = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
     state = loaded.get("model", loaded) if isinstance(loaded, Mapping) else loaded
     if not isinstance(state, Mapping) or not state:
@@ -52,7 +54,8 @@ def _refuse(path: Path, found: str, todo: str) -> CheckpointError:
 def _is_safetensors(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(9)
-    return path.suffix == ".safetensors" or (len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 1 << 27)
+    known = len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 1 << 27
+    return known or path.suffix == ".safetensors"
 
 
 def _read_safetensors(path: Path) -> Any:
@@ -68,12 +71,15 @@ def _read_safetensors(path: Path) -> Any:
 def _read_torch(path: Path) -> Any:
     _refuse_torchscript(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch remarks on sparse tensors, which are refused below
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         todo = "get a file from a source you trust, or save its tensors with safetensors"
         raise _refuse(path, f"it holds more than tensors, which could run code: {_first_line(error)}", todo) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
-        raise _refuse(path, f"it is not a whole torch file ({_first_line(error)})", "download or save it again") from error
+        found = f"it is not a whole torch file ({_first_line(error)})"
+        raise _refuse(path, found, "download or save it again") from error
 
 
 def _refuse_torchscript(path: Path) -> None:
@@ -91,7 +97,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _tensor(path: Path, name: str, value: Any) -> Tensor:
-    if not isinstance(value, Tensor) or value.layout is not torch.strided or value.is_complex():
+    if not isinstance(value, Tensor) or not _is_dense(value):
         raise _refuse(path, f"{name!r} is {type(value).__name__}, not a dense tensor", "save the state dict alone")
     value = value.detach()
     if value.is_floating_point():
@@ -101,11 +107,18 @@ def _tensor(path: Path, name: str, value: Any) -> Tensor:
     return value
 
 
+def _is_dense(value: Tensor) -> bool:
+    """Whether each element is a number of its own: a stride of 0 makes a few bytes as large as its shape says."""
+    if value.layout is not torch.strided or value.is_complex() or value.is_quantized or value.device.type != "cpu":
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
 def check_state(path: Path, model: torch.nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Hold the file's keys and shapes against the model's; lists what is missing, unexpected and mis-shaped.
+    """Hold the file's keys and shapes against the model's; lists what is missing, unexpected, mis-shaped or no float.
 
     Raises:
-        CheckpointError: any of the three lists is not empty.
+        CheckpointError: any of the lists is not empty.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     missing = sorted(set(wanted) - set(state))
@@ -115,14 +128,15 @@ def check_state(path: Path, model: torch.nn.Module, state: Mapping[str, Tensor])
         for name in sorted(set(wanted) & set(state))
         if tuple(state[name].shape) != wanted[name]
     ]
-    parts = [("missing", missing), ("unexpected", unexpected), ("mis-shaped", shapes)]
+    whole = [f"{name} {str(state[name].dtype)[6:]}" for name in sorted(state) if not state[name].is_floating_point()]
+    parts = [("missing", missing), ("unexpected", unexpected), ("mis-shaped", shapes), ("not of floats", whole)]
     found = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in parts if names)
     if found:
         raise _refuse(path, found, "give a checkpoint of this model, or the right --family")
 
 
 def scalars_as(model: torch.nn.Module, state: Mapping[str, Tensor]) -> StateDict:
-    """The state with one-element vectors as scalars where the model has scalars, which is how torch itself loads them."""
+    """The state with vectors of one element as scalars where the model has scalars, as torch itself loads them."""
     scalars = {name for name, tensor in model.state_dict().items() if tensor.shape == ()}
     return {name: value[0] if name in scalars and value.shape == (1,) else value for name, value in state.items()}
 

@@ -5,6 +5,7 @@ The published files (EBSeg_base.pth, EBSeg_large.pth) hold everything: neither S
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +35,8 @@ IGNORED = re.compile(r"criterion\..*|ov_classifier\.attn_mask")
 
 def is_ebseg(state: Mapping[str, Tensor]) -> bool:
     """Whether these tensors look like an EBSeg, of any size."""
-    return "clip_visual_extractor.positional_embedding" in state and "sem_seg_head.predictor.query_feat.weight" in state
+    first = state.get("clip_visual_extractor.conv1.weight")
+    return first is not None and first.ndim == 4 and "sem_seg_head.predictor.query_feat.weight" in state
 
 
 def clip_sizes(state: Mapping[str, Tensor]) -> tuple[int, int]:
@@ -60,11 +62,11 @@ def load(path: Path, state: StateDict, recipe: Recipe) -> EBSeg:
     state = {name: value for name, value in state.items() if not IGNORED.fullmatch(name)}
     try:
         config = detect(state, recipe)
-    except (KeyError, ValueError, ZeroDivisionError, IndexError) as error:
+        with torch.device("meta"):
+            model = EBSeg(config)
+    except (LookupError, ValueError, ArithmeticError, RuntimeError) as error:
         found = f"the tensors that tell the model's sizes are missing or odd ({error})"
         raise CheckpointError(f"read the checkpoint {path}", found, "give a whole EBSeg checkpoint") from error
-    with torch.device("meta"):
-        model = EBSeg(config)
     state = scalars_as(model, state)
     check_state(path, model, state)
     model.load_state_dict(state, assign=True)
@@ -74,9 +76,27 @@ def load(path: Path, state: StateDict, recipe: Recipe) -> EBSeg:
 def detect(state: Mapping[str, Tensor], recipe: Recipe) -> EBSegConfig:
     """Every size that the tensors tell; the recipe gives what they do not (decoder heads, ensemble exponents)."""
     clip = _clip(state)
-    return EBSegConfig(
-        sam=_sam(state), clip=clip, decoder=_decoder(state, recipe, clip), text=_text(state), ensemble=Ensemble(**recipe.ensemble)
+    config = EBSegConfig(
+        sam=_sam(state),
+        clip=clip,
+        decoder=_decoder(state, recipe, clip),
+        text=_text(state),
+        ensemble=Ensemble(**recipe.ensemble),
     )
+    _check(config)
+    return config
+
+
+def _check(config: EBSegConfig) -> None:
+    """Refuse sizes of which no model can be made: tensors without elements, heads that do not divide a width."""
+    parts = [part for part in (config.sam, config.clip, config.decoder, config.text) if part is not None]
+    for part in parts:
+        sizes = {name: value for name, value in vars(part).items() if name not in ("taps", "surgery_start")}
+        wrong = {name: value for name, value in sizes.items() if value < 1}
+        if wrong:
+            raise ValueError(f"{type(part).__name__} has {wrong}")
+        if part.width % part.heads:
+            raise ValueError(f"{type(part).__name__}: {part.heads} heads do not divide a width of {part.width}")
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
@@ -85,7 +105,7 @@ def _count(state: Mapping[str, Tensor], pattern: str) -> int:
 
 
 def _square(count: int) -> int:
-    side = round(count**0.5)
+    side = math.isqrt(max(count, 0))
     if side * side != count:
         raise ValueError(f"a position table of {count} rows is not square")
     return side
@@ -188,12 +208,12 @@ def graphs(model: EBSeg, recipe: Recipe, canvas: Size) -> list[GraphPlan]:
     taps = [f"clip_{config.clip.trunk * i // 3}" for i in (1, 2)]
     head = HeadGraph(model.sem_seg_head, (sam_grid, clip_grid))
     tail = TailGraph(model.clip_rec_head, clip_grid)
-    bias, masks = "attention_bias", "mask_logits"
+    bias, masks, streams = "attention_bias", "mask_logits", ["clip_tokens", "clip_surgery"]
     return [
         GraphPlan("sam", model.backbone, canvas, ["image_sam"], sam),
-        GraphPlan("clip_trunk", model.clip_visual_extractor, canvas, ["image_clip"], [*taps, "clip_tokens", "clip_surgery"]),
+        GraphPlan("clip_trunk", model.clip_visual_extractor, canvas, ["image_clip"], [*taps, *streams]),
         GraphPlan("head", head, canvas, [*sam, *taps, "clip_tokens"], [masks, "embedding_a", bias]),
-        GraphPlan("clip_tail", tail, canvas, ["clip_tokens", "clip_surgery", bias, masks], ["embedding_b", "embedding_d"]),
+        GraphPlan("clip_tail", tail, canvas, [*streams, bias, masks], ["embedding_b", "embedding_d"]),
     ]
 
 

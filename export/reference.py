@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgeseg.reference import UNDECIDED
 from edgeseg.schema import Size
 
 SAMPLES = 16384
@@ -51,10 +52,17 @@ def sample(tensor: Tensor | npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
 
 def labels(masks: Tensor, class_probs: Tensor, canvas: Size) -> npt.NDArray[np.uint16]:
-    """Mask logits (1, Q, h, w) and class probabilities (1, Q, C) → label map (H, W), as the authors compose it."""
+    """Mask logits (1, Q, h, w) and class probabilities (1, Q, C) → label map (H, W), as the authors compose it.
+
+    A pixel whose two best scores differ by less than 1e-4 of the best is `UNDECIDED`: rounding alone would decide it.
+    """
     shown = F.interpolate(masks, size=canvas, mode="bilinear", align_corners=False)[0].sigmoid()
     scores = torch.einsum("qc,qhw->chw", class_probs[0], shown)
-    return scores.argmax(0).numpy().astype(np.uint16)
+    best = scores.topk(2, dim=0) if len(scores) > 1 else None
+    chosen = scores.argmax(0).numpy().astype(np.uint16)
+    if best is not None:
+        chosen[(best.values[0] - best.values[1] <= 1e-4 * best.values[0]).numpy()] = UNDECIDED
+    return chosen
 
 
 def write_case(path: Path, inputs: Mapping[str, npt.NDArray[Any]], tensors: Mapping[str, Tensor], composed: Any = None) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .fixed import Fixed, Project
-from .layers import attend, resize_grid
+from .layers import attend, merge_heads, resize_grid, split_heads
 
 Size = tuple[int, int]
 
@@ -116,24 +116,24 @@ class SamAttention(Fixed):
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
         tile = (self.window, self.window) if self.windowed else size
-        q, k, v = (self._project(x, part, size, tile) for part in range(3))
+        q, k, v = (self._project(x, part, size) for part in range(3))
         tables = self.derive("rows", lambda: self._table(self.rel_pos_h, tile[0])), self.derive(
             "columns", lambda: self._table(self.rel_pos_w, tile[1])
         )
         y = attend(q, k, v, self.bias(q, tile, *tables))
-        return self.proj(from_tiles(y, size, tile))
+        return self.proj(from_tiles(y, size, tile) if self.windowed else merge_heads(y))
 
-    def _project(self, x: Tensor, part: int, size: Size, tile: Size) -> Tensor:
+    def _project(self, x: Tensor, part: int, size: Size) -> Tensor:
+        """q, k or v as heads: (B, h, H*W, d), or of every window (B*windows, h, window², d)."""
         # The scale 1/sqrt(d) goes into q's weights; the relative positions, which want q unscaled, are divided by it.
         name, scale = "qkv"[part], self.head_width**-0.5 if part == 0 else 1.0
         rows = slice(part * x.shape[-1], (part + 1) * x.shape[-1])
         weight = self.derive(f"{name}_weight", lambda: (self.qkv.weight[rows] * scale).t())
         bias = self.derive(f"{name}_bias", lambda: self.qkv.bias[rows] * scale)
-        tiles = to_tiles((self.q, self.k, self.v)[part](x, weight), bias, size, tile)
-        batch, rows_, height, columns, width, channels = tiles.shape
-        y = tiles.reshape(batch, rows_, height, columns, width, self.heads, channels // self.heads)
-        y = y.permute(0, 1, 3, 5, 2, 4, 6)
-        return y.reshape(batch * rows_ * columns, self.heads, height * width, channels // self.heads)
+        y = (self.q, self.k, self.v)[part](x, weight)
+        if not self.windowed:
+            return split_heads(y + bias, self.heads)
+        return to_tiles(y, bias, size, self.window, self.heads)
 
     def _table(self, table: Tensor, extent: int) -> Tensor:
         """(extent, d, extent): for query i the embedding of every key j, from the trained table resized to 2*extent-1."""
@@ -156,19 +156,23 @@ class RelativeBias(nn.Module):
         return bias.reshape(batch, heads, length, length)
 
 
-def to_tiles(x: Tensor, bias: Tensor, size: Size, tile: Size) -> Tensor:
-    """Tokens (B, H*W, C) → (B, rows, tile H, columns, tile W, C), zero-padded right and bottom; then the bias is added."""
+def to_tiles(x: Tensor, bias: Tensor, size: Size, window: int, heads: int) -> Tensor:
+    """Tokens (B, H*W, C) → heads of windows (B*rows*columns, heads, window², C/heads).
+
+    Windows that stick out at right and bottom are padded with zeros before the bias (C,) is added: what a linear layer makes
+    of a zero token is its bias, and the published encoder attends to such tokens.
+    """
     batch, _, channels = x.shape
-    rows, columns = -(-size[0] // tile[0]), -(-size[1] // tile[1])
-    if (rows * tile[0], columns * tile[1]) == size:
-        return (x + bias).reshape(batch, rows, tile[0], columns, tile[1], channels)
+    rows, columns = -(-size[0] // window), -(-size[1] // window)
     grid = x.reshape(batch, *size, channels)
-    grid = F.pad(grid, (0, 0, 0, columns * tile[1] - size[1], 0, rows * tile[0] - size[0]))
-    return (grid + bias).reshape(batch, rows, tile[0], columns, tile[1], channels)
+    if (rows * window, columns * window) != size:
+        grid = F.pad(grid, (0, 0, 0, columns * window - size[1], 0, rows * window - size[0]))
+    grid = (grid + bias).reshape(batch, rows, window, columns, window, heads, channels // heads)
+    return grid.permute(0, 1, 3, 5, 2, 4, 6).reshape(batch * rows * columns, heads, window * window, channels // heads)
 
 
 def from_tiles(y: Tensor, size: Size, tile: Size) -> Tensor:
-    """Heads of tiles (B*rows*columns, h, tile H * tile W, d) → tokens (B, H*W, h*d), the padding cut off."""
+    """Heads of windows (B*rows*columns, h, window², d) → tokens (B, H*W, h*d), the padding cut off."""
     heads, width = y.shape[1], y.shape[3]
     rows, columns = -(-size[0] // tile[0]), -(-size[1] // tile[1])
     batch = int(y.shape[0]) // (rows * columns)

@@ -5,7 +5,17 @@ from edgeseg.backends.fake import FakeBackend
 from edgeseg.chains import Chains
 from edgeseg.errors import BundleError, GateError
 from edgeseg.pipelines import get_pipeline
-from edgeseg.reference import LabelCheck, Limits, Report, TensorCheck, check_chains, check_text, limits, sample
+from edgeseg.reference import (
+    UNDECIDED,
+    LabelCheck,
+    Limits,
+    Report,
+    TensorCheck,
+    check_chains,
+    check_text,
+    limits,
+    sample,
+)
 from edgeseg.schema import Gate
 from edgeseg.selection import Request, choose
 from tests.edgeseg.tiny_bundle import CANVASES, CHAIN
@@ -95,3 +105,15 @@ def test_sample_is_every_nth_value(size, samples):
     assert made.shape == (samples,)
     assert made.dtype == np.float32
     assert made[-1] == (samples - 1) * -(-size // 16384)
+
+
+@pytest.mark.onnx
+def test_pixels_that_rounding_decides_are_not_counted(tiny, monkeypatch):
+    stored = tiny.reference("64x64")[0]
+    wrong = np.where(np.arange(64) < 8, UNDECIDED, (stored["labels"] + 1) % 3).astype(np.uint16)
+    right = np.where(np.arange(64) < 8, UNDECIDED, stored["labels"]).astype(np.uint16)
+    for labels, agreement in ((right, 1.0), (wrong, 0.0)):
+        monkeypatch.setattr(type(tiny), "reference", lambda self, key, labels=labels: [{**stored, "labels": labels}])
+        chains = Chains(tiny, choose(tiny, CHAIN, Request("onnxruntime")), CHAIN)
+        report = check_chains(tiny, get_pipeline(tiny.manifest), chains.chain, CANVASES[:1], "fp32")
+        assert [check.agreement for check in report.labels] == [agreement]

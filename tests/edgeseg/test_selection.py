@@ -111,3 +111,15 @@ def test_fallback_to_the_cpu_is_noted(fake_bundle, monkeypatch):
     assert plan.backend.name == "onnxruntime"
     assert "this machine is sm90-trt10.3.0" in plan.notes[0]
     assert list(BACKENDS).index("tensorrt") < list(BACKENDS).index("onnxruntime")
+
+
+def test_engine_for_several_devices_is_taken_on_each_of_them(fake_bundle):
+    add_engines(fake_bundle, device="sm86+sm87-trt10.3.0")
+    assert len(choose(fake_bundle, CHAIN, Request(Gpu())).engines) == 9
+
+
+def test_graph_whose_engine_failed_its_gate_does_not_run_in_its_place(fake_bundle):
+    add_engines(fake_bundle, backend="fake", device="fake")
+    with fake_bundle.edit() as edit:
+        edit.add_engine(replace(fake_bundle.manifest.engines[0], gate=Gate(False, 0.3)))
+    assert choose(fake_bundle, CHAIN, Request("fake")).canvases == CANVASES[1:]

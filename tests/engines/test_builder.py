@@ -37,11 +37,13 @@ def make(bundle, compiler, request=ON_CPU):
     return build(bundle.path, compiler, request, shown=False)
 
 
-def test_onnxruntime_takes_the_graphs_themselves_and_gates_them(bundle, cpu):
+def test_onnxruntime_runs_the_graphs_or_their_cpu_form_over_the_same_weights_and_gates_them(bundle, cpu):
     built = make(bundle, cpu)
     engines = Bundle.open(bundle.path).manifest.engines
     assert len(engines) == len(bundle.manifest.graphs)
-    assert {engine.file for engine in engines} == {graph.file for graph in bundle.manifest.graphs}
+    weights = {graph.file: graph.data for graph in bundle.manifest.graphs}
+    assert all(engine.data == weights[engine.file.replace(".cpu.onnx", ".onnx")] for engine in engines)
+    assert {engine.graph for engine in engines if engine.file.endswith(".cpu.onnx")} == {"sam", "clip_trunk"}
     assert all(engine.gate and engine.gate.passed and engine.gate.cosine > 0.9999 for engine in engines)
     assert sorted(e.graph for e in engines) == sorted(item.engine.graph for item in built)
     Bundle.open(bundle.path).verify()

@@ -1,0 +1,103 @@
+"""`edgeseg demo`: the whole chain once, from a checkpoint to label maps, through the same verbs that a user types."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from edgeseg.cli.terminal import print_json, size_words
+from edgeseg.errors import EdgesegError
+
+CLASSES = "person, cup, table, cat, sky, rocket, spoon, wall"
+PRECISIONS = ("fp32", "fp16")
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("photos", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--classes", default=CLASSES, show_default=True, help="Class names, separated by commas.")
+@click.option("--size", default="448x640", show_default=True, metavar="HxW", help="The canvas.")
+@click.option("-o", "--output", default="demo", show_default=True, type=click.Path(path_type=Path), help="A folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def demo(
+    checkpoint: Path, photos: tuple[Path, ...], classes: str, size: str, output: Path, as_json: bool
+) -> None:
+    """Export CHECKPOINT, make fp16 graphs, build, segment PHOTOS; leaves a bundle, overlays and a table in the output."""
+    bundle = output / f"{checkpoint.stem}.bundle"
+    output.mkdir(parents=True, exist_ok=True)
+    _verb("export", str(checkpoint), "--size", size, "-o", str(bundle), "--overwrite")
+    _verb("quantize", str(bundle), "--precision", "fp16")
+    _verb("build", str(bundle), "--backend", "onnxruntime", "--precision", "fp32")
+    compiled = _compile_ahead(bundle)
+    rows = _measure(bundle, photos, classes, output)
+    if as_json:
+        print_json("demo", bundle=str(bundle), precisions=rows, compiled=compiled)
+        return
+    _show(rows, bundle)
+    click.echo(f"{compiled}\nlabel maps and overlays: {output}/fp32, {output}/fp16")
+
+
+def _verb(*words: str) -> None:
+    """Run a verb, saying so; its error is the demo's."""
+    from edgeseg.cli import group
+
+    click.echo("$ edgeseg " + " ".join(words), err=True)
+    group.main(list(words), prog_name="edgeseg", standalone_mode=False)
+
+
+def _compile_ahead(bundle: Path) -> str:
+    """What NVIDIA's compiler makes of the fp16 graphs, on any machine; where it is not installed, how to get it."""
+    try:
+        _verb("build", str(bundle), "--backend", "tensorrt_rtx", "--target", "sm89", "--precision", "fp16")
+    except EdgesegError as error:
+        return f"tensorrt_rtx: not built ({error.found}; {error.todo})"
+    return "tensorrt_rtx: compiled for sm89; the first device that opens the engines checks them"
+
+
+def _measure(bundle: Path, photos: tuple[Path, ...], classes: str, output: Path) -> list[dict[str, Any]]:
+    """For each precision: bytes of its graphs, seconds per photo, share of pixels labelled as in fp32."""
+    import numpy as np
+
+    import edgeseg
+
+    rows, first = [], []
+    for precision in PRECISIONS:
+        seconds, equal = [], []
+        with edgeseg.open(bundle, backend="onnxruntime", precision=precision) as segmenter:
+            for index, photo in enumerate(photos):
+                segmenter(photo, classes=classes)  # loads the engines
+                start = time.monotonic()
+                result = segmenter(photo, classes=classes)
+                seconds.append(time.monotonic() - start)
+                result.save(output / precision, photo.stem)
+                first += [result.labels] if precision == PRECISIONS[0] else []
+                equal.append(float(np.mean(result.labels == first[index])))
+        size = _weight_bytes(bundle, precision)
+        rows.append(
+            {"precision": precision, "size_bytes": size, "latency_s": sorted(seconds)[len(seconds) // 2],
+             "agreement": sum(equal) / len(equal)}
+        )  # fmt: skip
+    return rows
+
+
+def _weight_bytes(bundle: Path, precision: str) -> int:
+    manifest = json.loads((bundle / "bundle.json").read_text("utf-8"))
+    graphs = [g for g in manifest["graphs"] if g["precision"] == precision and g["name"] != "text"]
+    files = {path for graph in graphs for path in (graph["file"], *graph["data"])}
+    return sum(manifest["files"][path]["bytes"] for path in files)
+
+
+def _show(rows: list[dict[str, Any]], bundle: Path) -> None:
+    table = Table(title=f"{bundle} on this CPU (onnxruntime; read, preprocess, chain, compose; text cached)")
+    for heading in ("precision", "size without text encoder", "seconds a photo", "labels as in fp32"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        latency, agreement = f"{row['latency_s']:.2f}", f"{row['agreement']:.2%}"
+        table.add_row(row["precision"], size_words(row["size_bytes"]), latency, agreement)
+    Console().print(table)
