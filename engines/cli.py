@@ -90,6 +90,7 @@ def _line(item: Built) -> str:
     if item.kept:
         return f"{name}: was up to date"
     if not item.layers:
-        return f"{name}: the graph itself"
+        form = "its cpu form" if engine.file.endswith(".cpu.onnx") else "the graph itself"
+        return f"{name}: {form}"
     fused = item.layers["fused_attentions"]
     return f"{name}: {item.size_bytes / 2**20:.1f} MiB in {item.compile_s:.1f} s, {fused} fused attentions"

@@ -43,7 +43,7 @@ class Compiler(Protocol):
     Attributes:
         backend, device, versions: as in `EngineSpec`.
         runs_here: engines can run on this machine, so they are gated at once.
-        in_place: the engine is the graph, or derived from it beside it; `compile` is never called, else `derive` is not.
+        in_place: the engine is the graph, or derived from it beside it: `derive` is called, else `compile`.
     """
 
     backend: str

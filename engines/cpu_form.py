@@ -1,7 +1,8 @@
 """The form of a graph that onnxruntime runs best on a CPU: attention as one contrib operator.
 
-MatMul, [Add,] Softmax, MatMul between splitting and merging the heads becomes com.microsoft's MultiHeadAttention: no score
-matrix is stored without a bias, one less with one, and the four transposes of the heads go away. Weights stay where they are.
+MatMul, [Add,] Softmax, MatMul between splitting and merging the heads becomes com.microsoft's MultiHeadAttention: no
+score matrix is stored without a bias, one less with one, and the transposes of the heads go away. Weights stay where
+they are.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 DOMAIN = "com.microsoft"
@@ -59,7 +59,7 @@ class _Graph:
         return self._split(name, _SPLIT)
 
     def keys(self, name: str) -> _Heads | None:
-        """What transposed heads (B, h, d, N) were made from; exporters write the two transposes as one where they can."""
+        """What transposed heads (B, h, d, N) were made from; exporters merge the two transposes where they can."""
         turned = self.made(name, "Transpose")
         if turned is not None and permutation(turned) == _TURN:
             return self.heads(turned.input[0])
@@ -120,7 +120,13 @@ def _fuse(graph: _Graph, softmax: NodeProto) -> NodeProto | None:
     name = softmax.name.replace("Softmax", "MultiHeadAttention")
     scale = q.scale * k.scale
     return helper.make_node(
-        "MultiHeadAttention", inputs, [end.output[0]], name, domain=DOMAIN, num_heads=q.heads, scale=np.float32(scale).item()
+        "MultiHeadAttention",
+        inputs,
+        [end.output[0]],
+        name,
+        domain=DOMAIN,
+        num_heads=q.heads,
+        scale=np.float32(scale).item(),
     )
 
 

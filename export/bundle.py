@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -132,7 +133,7 @@ def _resolved(recipe: Recipe, model: EBSeg) -> dict[str, Any]:
         "training_classes": data_lines(f"training-{recipe.training_classes}.txt"),
         "text_encoder": recipe.text_encoder,
         "text_context": config.text.context if config.text else 0,
-        "logit_scale": round(float(model.ov_classifier.logit_scale.exp()), 4),
+        "logit_scale": round(math.exp(float(cast(Tensor, model.ov_classifier.logit_scale))), 4),
         "gate": recipe.gate,
     }
 

@@ -99,19 +99,19 @@ def _first_line(error: BaseException) -> str:
 def _tensor(path: Path, name: str, value: Any) -> Tensor:
     if not isinstance(value, Tensor) or not _is_dense(value):
         raise _refuse(path, f"{name!r} is {type(value).__name__}, not a dense tensor", "save the state dict alone")
-    value = value.detach()
-    if value.is_floating_point():
-        value = value.float()
-        if not bool(torch.isfinite(value).all()):
+    made: Tensor = value.detach()
+    if made.is_floating_point():
+        made = made.float()
+        if not bool(torch.isfinite(made).all()):
             raise _refuse(path, f"{name!r} holds NaN or infinity", "use a checkpoint of a run that did not diverge")
-    return value
+    return made
 
 
 def _is_dense(value: Tensor) -> bool:
     """Whether each element is a number of its own: a stride of 0 makes a few bytes as large as its shape says."""
     if value.layout is not torch.strided or value.is_complex() or value.is_quantized or value.device.type != "cpu":
         return False
-    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    return bool(value.numel() * value.element_size() <= value.untyped_storage().nbytes())
 
 
 def check_state(path: Path, model: torch.nn.Module, state: Mapping[str, Tensor]) -> None:

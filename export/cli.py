@@ -11,13 +11,13 @@ from edgeseg.errors import InputError
 from edgeseg.schema import Size, parse_size, size_text
 
 
-class SizeType(click.ParamType):
+class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic only in newer versions of click
     """HEIGHTxWIDTH."""
 
     name = "HxW"
 
     def convert(self, value: str | Size, param: click.Parameter | None, ctx: click.Context | None) -> Size:
-        """ "640x864" as (640, 864)."""
+        """Reads "640x864" as (640, 864)."""
         if isinstance(value, tuple):
             return value
         try:
@@ -30,11 +30,11 @@ class SizeType(click.ParamType):
 @click.argument("checkpoint", metavar="CHECKPOINT|PRESET")
 @click.option("--size", "sizes", multiple=True, type=SizeType(), help="A canvas, a multiple of 32; repeatable.")
 @click.option("--family", help="The family or preset, where the tensors alone do not tell.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The bundle's directory; PRESET.bundle by default.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The bundle's folder; NAME.bundle by default.")
 @click.option("--overwrite", is_flag=True, help="Take the place of a bundle that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def export(
-    checkpoint: str, sizes: tuple[Size, ...], family: str | None, output: Path | None, overwrite: bool, as_json: bool
+    checkpoint: str, sizes: tuple[Size, ...], family: str | None, output: Path | None, *, overwrite: bool, as_json: bool
 ) -> None:
     """Turn CHECKPOINT, a file, or PRESET, which downloads the published file, into a bundle of ONNX graphs."""
     from .bundle import export_bundle
@@ -63,6 +63,7 @@ def _find(checkpoint: str, family: str | None):  # type: ignore[no-untyped-def] 
         return Checkpoint(path, family)
     if checkpoint not in preset_names():
         names = ", ".join(preset_names())
-        raise InputError(f"export {checkpoint}", "there is no such file, and no preset of that name", f"give a path, or one of {names}")
+        found = "there is no such file, and no preset of that name"
+        raise InputError(f"export {checkpoint}", found, f"give a path, or one of {names}")
     made = download(preset(checkpoint))
     return Checkpoint(made.path, family or checkpoint, made.hub)

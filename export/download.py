@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeseg.errors import DownloadError
+from edgeseg.atomic import storage_errors
+from edgeseg.errors import DownloadError, StorageError
 
 from .checkpoint import file_digest
 from .recipe import Recipe
@@ -24,18 +25,21 @@ def download(recipe: Recipe) -> Download:
 
     Raises:
         DownloadError: no network, no such file, or its digest is not the one that the hub states.
+        StorageError: the hub's cache is full or cannot be written.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     if not recipe.hub:
         raise DownloadError(f"download {recipe.name}", "no checkpoint of it is published", "give the path of one")
     repository, name = recipe.hub["repository"], recipe.hub["file"]
     asked = f"download {name} of {repository}"
     try:
-        stated = get_hf_file_metadata(hf_hub_url(repository, name))
-        path = Path(hf_hub_download(repository, name, revision=stated.commit_hash))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError, RuntimeError) as error:
+        with storage_errors(asked):
+            stated = get_hf_file_metadata(hf_hub_url(repository, name))
+            path = Path(hf_hub_download(repository, name, revision=stated.commit_hash))
+    except StorageError:
+        raise
+    except Exception as error:  # the client's HTTP library differs from version to version, and so do its errors
         found = f"the hub cannot be reached or refuses ({type(error).__name__})"
         page = f"https://huggingface.co/{repository}"
         todo = f"fetch {name} from {page} on a machine with a network, copy it here, and run: edgeseg export {name}"

@@ -1,7 +1,8 @@
 """A network becomes an ONNX file: traced, folded, named, its weights in one file that all canvases of a graph share.
 
-The one place that knows torch's exporter. It is the TorchScript-based one, on purpose: it writes opset 17, which every TensorRT
-from 8.6 on reads, keeps the LayerNormalization operator and names nodes by module path, by which precision rules find them.
+The one place that knows torch's exporter. It is the TorchScript-based one, on purpose: it writes opset 17, which every
+TensorRT from 8.6 on reads, keeps the LayerNormalization operator and names nodes by module path, by which precision
+rules find them.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def export_graph(
 
 
 def graph_file_name(name: str, canvas: Size | None) -> str:
-    """"sam", (640, 864) → "sam-640x864.onnx"."""
+    """The graph "sam" at (640, 864) is "sam-640x864.onnx"."""
     return f"{name}-{size_text(canvas)}.onnx"
 
 
@@ -103,12 +104,12 @@ def _trace(plan: GraphPlan, inputs: Sequence[Tensor]) -> onnx.ModelProto:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)  # of this exporter; see the module's docstring
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # shapes are constants here, as is meant
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]  # shapes are constants, as is meant
         warnings.filterwarnings("ignore", message=".*Constant folding.*")
         torch.onnx.export(
             plan.network,
             tuple(inputs),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # any file will do
             opset_version=OPSET,
             dynamo=False,
             input_names=plan.inputs,

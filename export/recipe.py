@@ -64,7 +64,8 @@ def preset_names() -> list[str]:
 def preset(name: str) -> Recipe:
     """A preset by name. Raises InputError for an unknown one."""
     if name not in preset_names():
-        raise InputError(f"use the preset {name!r}", "there is none of that name", f"choose from {', '.join(preset_names())}")
+        todo = f"choose from {', '.join(preset_names())}"
+        raise InputError(f"use the preset {name!r}", "there is none of that name", todo)
     return parse((resources.files("edgeseg.export") / "recipes" / f"{name}.toml").read_text("utf-8"), name)
 
 

@@ -1,7 +1,7 @@
 """Reference tensors: a few inputs, and what torch makes of them, for a device that has no torch.
 
-Every tensor of the chain is kept as a sample, each ceil(n/16384)-th number in row-major order: enough to see a wrong engine, small
-enough to travel. The label map is whole.
+Every tensor of the chain is kept as a sample, each ceil(n/16384)-th number in row-major order: enough to see a wrong
+engine, small enough to travel. The label map is whole.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UInt8 = npt.NDArray[np.uint8]
 
 
 def reference_image(canvas: Size, number: int) -> UInt8:
-    """A made-up scene, (H, W, 3) uint8: sky and ground, discs and boxes of random colour, grain. The same on every machine."""
+    """A made-up scene, (H, W, 3) uint8: sky and ground, discs and boxes, grain. The same on every machine."""
     random = np.random.Generator(np.random.PCG64([*canvas, number]))
     height, width = canvas
     y, x = np.mgrid[:height, :width].astype(np.float32)
@@ -42,7 +42,8 @@ def reference_image(canvas: Size, number: int) -> UInt8:
             inside = np.maximum(abs(y - centre[0]), abs(x - centre[1])) < radius
         scene[inside] = random.integers(0, 256, 3)
     scene += random.normal(0, 8, scene.shape).astype(np.float32)
-    return scene.clip(0, 255).astype(np.uint8)
+    made: UInt8 = scene.clip(0, 255).astype(np.uint8)
+    return made
 
 
 def sample(tensor: Tensor | npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -65,7 +66,9 @@ def labels(masks: Tensor, class_probs: Tensor, canvas: Size) -> npt.NDArray[np.u
     return chosen
 
 
-def write_case(path: Path, inputs: Mapping[str, npt.NDArray[Any]], tensors: Mapping[str, Tensor], composed: Any = None) -> None:
+def write_case(
+    path: Path, inputs: Mapping[str, npt.NDArray[Any]], tensors: Mapping[str, Tensor], composed: Any = None
+) -> None:
     """One .npz: `inputs` whole, `tensors` as samples under "tensor:<name>", and the label map if there is one."""
     arrays: dict[str, Any] = dict(inputs)
     arrays.update({f"tensor:{name}": sample(tensor) for name, tensor in tensors.items()})

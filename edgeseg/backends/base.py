@@ -1,12 +1,12 @@
-"""The seam every engine SDK sits behind: a `Backend` says what works here and opens a `Session`; a session has four verbs.
+"""The seam every engine SDK sits behind: a `Backend` says what works and opens a `Session`; a session has four verbs.
 
     tensor = session.upload(array)      numpy → where the engine runs (a CPU backend returns the array itself)
     outputs = session.run(inputs)       tensors → tensors, by name; never copies through the host
     array = session.download(tensor)    back to numpy
     session.close()                     frees the engine
 
-A `Tensor` is opaque outside its backend; tensors of one backend and device go into any of its sessions. Sessions that run
-on a GPU enqueue `run` on the given `Stream` and return at once; `download` waits for what it needs.
+A `Tensor` is opaque outside its backend; tensors of one backend and device go into any of its sessions. Sessions that
+run on a GPU enqueue `run` on the given `Stream` and return at once; `download` waits for what it needs.
 """
 
 from __future__ import annotations

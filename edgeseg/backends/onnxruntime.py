@@ -97,6 +97,8 @@ class OnnxRuntimeBackend:
         options.graph_optimization_level = sdk.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
+        # A memory pattern is one more block, as large as all activations, beside the arena that already holds them.
+        options.enable_mem_pattern = False
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
         options.add_session_config_entry("session.use_env_allocators", "1")

@@ -25,10 +25,8 @@ PRECISIONS = ("fp32", "fp16")
 @click.option("--size", default="448x640", show_default=True, metavar="HxW", help="The canvas.")
 @click.option("-o", "--output", default="demo", show_default=True, type=click.Path(path_type=Path), help="A folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def demo(
-    checkpoint: Path, photos: tuple[Path, ...], classes: str, size: str, output: Path, as_json: bool
-) -> None:
-    """Export CHECKPOINT, make fp16 graphs, build, segment PHOTOS; leaves a bundle, overlays and a table in the output."""
+def demo(checkpoint: Path, photos: tuple[Path, ...], *, classes: str, size: str, output: Path, as_json: bool) -> None:
+    """Export CHECKPOINT, make fp16 graphs, build, segment PHOTOS; leave a bundle and overlays in the output folder."""
     bundle = output / f"{checkpoint.stem}.bundle"
     output.mkdir(parents=True, exist_ok=True)
     _verb("export", str(checkpoint), "--size", size, "-o", str(bundle), "--overwrite")

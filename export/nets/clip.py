@@ -1,14 +1,16 @@
-"""CLIP's image encoder as EBSeg runs it: a trunk with a second "surgery" stream, and a tail that reads masks (Shan et al. 2024).
+"""CLIP's image encoder as EBSeg runs it: a trunk with a second, "surgery" stream, and a tail that reads masks.
 
-Parameters carry the published names. The surgery stream r collects proj(softmax(v vᵀ/√d) v) of every block from `surgery_start`
-on, with v taken from the original stream o, and skips the MLPs (Li et al. 2023, CLIP Surgery). The tail is rewritten exactly:
-o runs alone, since it never sees the mask tokens, and each mask token attends to itself and to the patches under its bias
-(systems of the -100 entries, which weigh e^-100, are dropped); the last block's own o is not computed, since nothing reads it.
+Parameters carry the published names. The surgery stream r collects proj(softmax(v vᵀ/√d) v) of every block from
+`surgery_start` on, with v taken from the original stream o, and skips the MLPs (Li et al. 2023, CLIP Surgery). The tail
+(Shan et al. 2024) is rewritten exactly: o runs alone, since it never sees the mask tokens, and each mask token attends
+to itself and to the patches under its bias (the entries of -100, which weigh e^-100, are dropped); the last block's own
+o is not computed, since nothing reads it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """Sizes of the image encoder; `trunk` + `tail` blocks, surgery from block `surgery_start`, trained position grid `grid`."""
+    """Sizes of the image encoder; `trunk` + `tail` blocks, surgery from block `surgery_start`, trained grid `grid`."""
 
     width: int = 768
     heads: int = 12
@@ -38,8 +40,8 @@ class ClipConfig:
 class ClipTrunk(Fixed):
     """Image (B, 3, h, w), CLIP-normalised → tokens after each third of the blocks, and the surgery stream.
 
-    Returns, for blocks trunk/3 and 2*trunk/3, the patch tokens (B, L, width); then all tokens (B, 1+L, width) after the last
-    block; then the surgery stream (B, 1+L, width). L = (h // patch) * (w // patch), row-major.
+    Returns, for blocks trunk/3 and 2*trunk/3, the patch tokens (B, L, width); then all tokens (B, 1+L, width) after the
+    last block; then the surgery stream (B, 1+L, width). L = (h // patch) * (w // patch), row-major.
     """
 
     def __init__(self, config: ClipConfig) -> None:
@@ -89,11 +91,14 @@ class ClipTail(Fixed):
         self.proj = nn.Parameter(torch.zeros(config.width, config.embedding))
         self.fp32_pool = MaskedMean()
 
-    def forward(self, tokens: Tensor, surgery: Tensor, bias: Tensor, masks: Tensor, grid: Size) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, tokens: Tensor, surgery: Tensor, bias: Tensor, masks: Tensor, grid: Size
+    ) -> tuple[Tensor, Tensor]:
         masked = tokens[:, :1].expand(-1, masks.shape[1], -1)
-        for i, block in enumerate(self.resblocks):
+        blocks: Any = self.resblocks
+        for i, block in enumerate(blocks):
             last = i == len(self.resblocks) - 1
-            tokens, surgery, masked = block.with_masks(tokens, surgery, masked, bias, last)
+            tokens, surgery, masked = block.with_masks(tokens, surgery, masked, bias, last=last)
         features = unit(self.ln_post(surgery[:, 1:]) @ self.proj)
         return unit(self.ln_post(masked) @ self.proj), self.fp32_pool(masks, features, grid)
 
@@ -216,7 +221,7 @@ class SurgeryBlock(nn.Module):
         return self._advance(original, merge_heads(attend(q, k, v))), surgery + self.attn.self_similar(v)
 
     def with_masks(
-        self, original: Tensor, surgery: Tensor, masked: Tensor, bias: Tensor, last: bool
+        self, original: Tensor, surgery: Tensor, masked: Tensor, bias: Tensor, *, last: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One block of the tail; (B, Q, C) mask tokens see themselves and the patches, under bias (B, h, Q, L)."""
         normed = self.ln_1(original)
@@ -245,7 +250,7 @@ class ClipText(Fixed):
     The tower is causal, so T need only reach the end token: shorter than the trained context gives the same embedding.
     """
 
-    def __init__(self, width: int, heads: int, depth: int, context: int, words: int, embedding: int) -> None:
+    def __init__(self, width: int, heads: int, depth: int, context: int, words: int, *, embedding: int) -> None:
         super().__init__()
         self.token_embedding = nn.Embedding(words, width)
         self.positional_embedding = nn.Parameter(torch.zeros(context, width))
@@ -261,7 +266,8 @@ class ClipText(Fixed):
         length = tokens.shape[1]
         mask = self.derive("causal", self._causal)[:length, :length]
         x = self.token_embedding(tokens) + self.positional_embedding[:length]
-        for block in self.transformer.resblocks:
+        blocks: Any = self.transformer.resblocks
+        for block in blocks:
             x = block(x, mask)
         # One row is picked by a product with 0 and 1: no gather with data-dependent indices, which engines dislike.
         places = self.derive("places", lambda: torch.arange(self.positional_embedding.shape[0], dtype=torch.int32))

@@ -1,8 +1,9 @@
-"""EBSeg (Shan et al., CVPR 2024; slonetime/EBSeg): the networks put together under the published names, and its five graphs."""
+"""EBSeg (Shan et al., CVPR 2024; slonetime/EBSeg): the networks together under the published names, and its graphs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Exponents of the three classifiers: alpha (trained classes) and beta (new ones) for D, gamma for B, the rest for A."""
+    """Exponents of the classifiers: alpha (trained classes) and beta (new ones) for D, gamma for B, the rest for A."""
 
     alpha: float = 0.09
     beta: float = 0.3
@@ -41,11 +42,11 @@ class Ensemble:
 class EBSegConfig:
     """All sizes of one EBSeg; `text` is None where the text encoder is not part of the checkpoint."""
 
-    sam: SamConfig = SamConfig()
-    clip: ClipConfig = ClipConfig()
-    decoder: DecoderConfig = DecoderConfig()
-    text: TextConfig | None = TextConfig()
-    ensemble: Ensemble = Ensemble()
+    sam: SamConfig = field(default_factory=SamConfig)
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    text: TextConfig | None = field(default_factory=TextConfig)
+    ensemble: Ensemble = field(default_factory=Ensemble)
 
 
 class EBSeg(nn.Module):
@@ -65,11 +66,12 @@ def _text(config: EBSegConfig) -> nn.Module:
     text = config.text
     if text is None:
         return Background(config.clip.embedding)
-    return ClipText(text.width, text.heads, text.depth, text.context, text.words, config.clip.embedding)
+    sizes = text.width, text.heads, text.depth, text.context, text.words
+    return ClipText(*sizes, embedding=config.clip.embedding)
 
 
 class Background(nn.Module):
-    """What remains of the text classifier when the text encoder lives elsewhere: background embedding and logit scale."""
+    """What remains of the classifier when the text encoder lives elsewhere: background embedding and logit scale."""
 
     def __init__(self, embedding: int) -> None:
         super().__init__()
@@ -89,13 +91,13 @@ class Head(nn.Module):
     def forward(
         self, sam: tuple[Tensor, ...], clip: tuple[Tensor, ...], grids: tuple[Size, Size]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """`sam`: four (B, N, C) on `grids[0]`; `clip`: three (B, L, C) on `grids[1]`. Returns what MaskDecoder returns."""
+        """`sam`: four (B, N, C) on `grids[0]`; `clip`: three (B, L, C) on `grids[1]`; gives what MaskDecoder gives."""
         features, maps = self.pixel_decoder(sam, clip, self.clip_fusion_layers, grids)
         return self.predictor(features, maps, grids[1])
 
 
 class HeadGraph(nn.Module):
-    """The head with the inputs of the exported graph: four SAM maps, two CLIP maps, CLIP's last tokens with the class token."""
+    """The head with the inputs of the exported graph: four SAM maps, two CLIP maps, CLIP's last tokens."""
 
     def __init__(self, head: Head, grids: tuple[Size, Size]) -> None:
         super().__init__()
@@ -119,15 +121,17 @@ class TailGraph(nn.Module):
 
 
 class Score(Fixed):
-    """Embeddings A, B, D (B, Q, D), class embeddings (C, D) of unit length, trained flags (C,) → class probabilities (B, Q, C).
+    """Embeddings A, B, D (B, Q, D), unit class embeddings (C, D), trained flags (C,) → probabilities (B, Q, C).
 
-    A geometric mean of three softmaxes over the classes, whose exponents depend on whether a class was trained, times the
-    probability that the query is an object at all (EBSeg.py, inference branch). Runs in fp32: 1e-8 is below half precision.
+    A geometric mean of three softmaxes over the classes, whose exponents depend on whether a class was trained, times
+    the probability that the query is an object at all (EBSeg.py, inference branch). Runs in fp32: 1e-8 is below half
+    precision.
     """
 
     def __init__(self, model: EBSeg) -> None:
         super().__init__()
-        self.classifier, self.ensemble = model.ov_classifier, model.config.ensemble
+        self.classifier: Any = model.ov_classifier
+        self.ensemble = model.config.ensemble
 
     def forward(self, a: Tensor, b: Tensor, d: Tensor, text: Tensor, overlap: Tensor) -> Tensor:
         scale = self.derive("scale", lambda: self.classifier.logit_scale.exp())

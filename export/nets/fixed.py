@@ -1,9 +1,10 @@
 """Modules whose derived tensors can be fixed before export.
 
-The networks keep their parameters under the published names, so that a checkpoint loads and a training script trains them
-as they are. What the exported graph holds is derived from those parameters: q, k and v apart, scales folded in, positions
-resized to one canvas. `Fixed.derive` computes such a tensor when the network is trained or checked, records it during one
-forward pass under `fixing`, and hands the recorded buffer out afterwards, so that tracing sees plain weights.
+The networks keep their parameters under the published names, so that a checkpoint loads and a training script trains
+them as they are. What the exported graph holds is derived from those parameters: q, k and v apart, scales folded in,
+positions resized to one canvas. `Fixed.derive` computes such a tensor when the network is trained or checked, records
+it during one forward pass under `fixing`, and hands the recorded buffer out afterwards, so that tracing sees plain
+weights.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Fixed(nn.Module):
 
 
 class Project(nn.Module):
-    """A matrix product under a name of its own: (..., n) @ (n, m) [+ (m,)]. It holds no weights; the caller derives them."""
+    """A matrix product under a name of its own: (..., n) @ (n, m) [+ (m,)], with weights that the caller derives."""
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         y = x @ weight

@@ -5,6 +5,7 @@ Shapes: B batch, N tokens, C channels, h heads, d channels of a head. Tokens are
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -80,8 +81,8 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
 def max_pool_to(image: Tensor, size: tuple[int, int]) -> Tensor:
     """`adaptive_max_pool2d` with static windows, so that ONNX can say it also where the windows are not uniform.
 
-    Output i covers floor(i*I/O) up to ceil((i+1)*I/O). A rectangle's maximum is separable: columns, then rows. Windows differ
-    by at most one cell in length; the short ones repeat their last cell, which no maximum notices.
+    Output i covers floor(i*I/O) up to ceil((i+1)*I/O). A rectangle's maximum is separable: columns, then rows. Windows
+    differ by at most one cell in length; the short ones repeat their last cell, which no maximum notices.
     """
     extent = int(image.shape[-2]), int(image.shape[-1])
     if all(i % o == 0 for i, o in zip(extent, size, strict=True)):
@@ -111,7 +112,7 @@ class Perceptron(nn.Module):
     def __init__(self, inputs: int, hidden: int, outputs: int, depth: int) -> None:
         super().__init__()
         widths = [inputs, *[hidden] * (depth - 1), outputs]
-        self.layers = nn.ModuleList(nn.Linear(n, m) for n, m in zip(widths[:-1], widths[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(n, m) for n, m in itertools.pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:

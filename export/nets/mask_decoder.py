@@ -1,12 +1,15 @@
 """The masked-attention decoder with EBSeg's three readings of the last masks (Cheng et al. 2022; Shan et al. 2024).
 
-Parameters carry the published names. Exact rewrites: resizing commutes with the product of query and feature, so the masks
-that only block attention are made at the size they block; the class embedding and the attention bias, which inference reads
-of the last prediction alone, are made once; and the bias never expands the mask features to heads x channels, since the last
-layer of `attn_proj` is linear and goes to the queries' side.
+Parameters carry the published names. Exact rewrites: resizing commutes with the product of query and feature, so the
+masks that only block attention are made at the size they block; the class embedding and the attention bias, which
+inference reads of the last prediction alone, are made once; and the bias never expands the mask features to heads x
+channels, since the last layer of `attn_proj` is linear and goes to the queries' side.
 """
 
 from __future__ import annotations
+
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +32,9 @@ class MaskDecoder(Fixed):
         self.query_embed = nn.Embedding(config.queries, width)
         self.level_embed = nn.Embedding(LEVELS, width)
         layers = range(config.decoder_layers)
-        self.transformer_cross_attention_layers = nn.ModuleList(AttentionLayer(config, "multihead_attn") for _ in layers)
+        self.transformer_cross_attention_layers = nn.ModuleList(
+            AttentionLayer(config, "multihead_attn") for _ in layers
+        )
         self.transformer_self_attention_layers = nn.ModuleList(AttentionLayer(config, "self_attn") for _ in layers)
         self.transformer_ffn_layers = nn.ModuleList(FeedForwardLayer(config) for _ in layers)
         self.decoder_norm = nn.LayerNorm(width)
@@ -43,14 +48,13 @@ class MaskDecoder(Fixed):
         self.bias = Project()
 
     def forward(self, features: Tensor, maps: list[Tensor], clip_grid: Size) -> tuple[Tensor, Tensor, Tensor]:
-        """features (B, width, H/4, W/4), maps three (B, S, width) of strides 32, 16, 8.
+        """Read features (B, width, H/4, W/4) and three maps (B, S, width) of strides 32, 16, 8.
 
         Returns mask logits (B, Q, H/4, W/4), embedding A (B, Q, D), attention bias (B, heads, Q, gh*gw).
         """
         sizes = [(int(features.shape[2]) // stride, int(features.shape[3]) // stride) for stride in (8, 4, 2)]
         batch = features.shape[0]
-        positions = [self.derive(f"positions{i}", lambda s=s: sine_positions(s, features.shape[1]).to(features))
-                     for i, s in enumerate(sizes)]
+        positions = [self.derive(f"positions{i}", partial(_positions, size, features)) for i, size in enumerate(sizes)]
         values = [maps[i] + self.level_embed.weight[i] for i in range(LEVELS)]
         keys = [values[i] + positions[i] for i in range(LEVELS)]
         small = [resize(features, size).flatten(2) for size in sizes]
@@ -74,13 +78,14 @@ class MaskDecoder(Fixed):
     def _bias(self, embed: Tensor, features: Tensor, grid: Size) -> Tensor:
         batch, queries, width = embed.shape
         heads = self.config.bias_heads
-        first, second, last = self.attn_proj.layers
+        layers: Any = self.attn_proj.layers
+        first, second, last = layers
         hidden = features
         for layer in (first, second):
             hidden = F.conv2d(hidden, layer.weight[:, :, None, None], layer.bias).relu()
         scale, shift = self.bias_scaling.weight[0, 0], self.bias_scaling.bias[0]
         weight = self.derive("bias_weight", lambda: last.weight.reshape(heads, width, width) * scale)
-        constant = self.derive("bias_bias", lambda: (last.bias.reshape(heads, width, 1) * scale))
+        constant = self.derive("bias_bias", lambda: last.bias.reshape(heads, width, 1) * scale)
         rows = embed[:, None] @ weight  # (B, heads, Q, width)
         offset = embed[:, None] @ constant + shift  # (B, heads, Q, 1)
         bias = self.bias(rows.reshape(batch, heads * queries, width), hidden.flatten(2))
@@ -88,10 +93,15 @@ class MaskDecoder(Fixed):
         return max_pool_to(bias, grid).reshape(batch, heads, queries, grid[0] * grid[1])
 
 
+def _positions(size: Size, like: Tensor) -> Tensor:
+    return sine_positions(size, like.shape[1]).to(like)
+
+
 class BlockingMask(nn.Module):
     """-1e4 where a query's mask is off, (B, 1, Q, S); a mask that is off everywhere blocks nothing.
 
-    -1e4 fits half precision and weighs exactly zero after the softmax. The comparison runs in fp32: rounding would flip cells.
+    -1e4 fits half precision and weighs exactly zero after the softmax. The comparison runs in fp32: rounding would flip
+    cells.
     """
 
     def forward(self, embed: Tensor, features: Tensor) -> Tensor:

@@ -1,13 +1,15 @@
 """The fusion of CLIP into SAM and the multi-scale deformable pixel decoder (Mask2Former's, as EBSeg configures it).
 
 Parameters carry the published names. Exact rewrites: 1x1 convolutions commute with bilinear resizing, so every map is
-projected to the decoder's width before it is enlarged, and CLIP's fusion convolution is multiplied into the projection that
-follows it; deformable sampling is written as a gather of rows from a zero-bordered table (no GridSample).
+projected to the decoder's width before it is enlarged, and CLIP's fusion convolution is multiplied into the projection
+that follows it; deformable sampling is written as a gather of rows from a zero-bordered table (no GridSample).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ LEVELS = 3
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Sizes of pixel and mask decoder; `inputs` is SAM's width, `clip` CLIP's, `bias_heads` the heads of CLIP's tail."""
+    """Sizes of pixel and mask decoder; `inputs`: SAM's width, `clip`: CLIP's, `bias_heads`: heads of CLIP's tail."""
 
     inputs: int = 768
     clip: int = 768
@@ -45,6 +47,33 @@ class ClipFusion(nn.Sequential):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__(nn.LayerNorm(config.clip, eps=1e-6), nn.Conv2d(config.clip, config.inputs, kernel_size=1))
 
+    @property
+    def norm(self) -> nn.LayerNorm:
+        """Over the channels."""
+        return cast(nn.LayerNorm, self[0])
+
+    @property
+    def conv(self) -> nn.Conv2d:
+        """From CLIP's width to SAM's."""
+        return cast(nn.Conv2d, self[1])
+
+
+class InputProjection(nn.Sequential):
+    """A 1x1 convolution and GroupNorm, under the published names `0` and `1`."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__(nn.Conv2d(config.inputs, config.width, 1), nn.GroupNorm(config.groups, config.width))
+
+    @property
+    def conv(self) -> nn.Conv2d:
+        """From SAM's width to the decoder's."""
+        return cast(nn.Conv2d, self[0])
+
+    @property
+    def norm(self) -> nn.GroupNorm:
+        """Of the projected map."""
+        return cast(nn.GroupNorm, self[1])
+
 
 class PixelDecoder(Fixed):
     """SAM maps and CLIP maps → mask features at stride 4 and three maps at strides 32, 16, 8."""
@@ -52,10 +81,7 @@ class PixelDecoder(Fixed):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.input_proj = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(config.inputs, config.width, 1), nn.GroupNorm(config.groups, config.width))
-            for _ in range(LEVELS)
-        )
+        self.input_proj = nn.ModuleList(InputProjection(config) for _ in range(LEVELS))
         self.transformer = DeformableEncoder(config)
         self.adapter_1 = NormedConv(config.inputs, config, kernel=1)
         self.layer_1 = NormedConv(config.width, config, kernel=3)
@@ -69,35 +95,41 @@ class PixelDecoder(Fixed):
 
         Returns mask features (B, width, 4*gh, 4*gw) and the tokens (B, S, width) of strides 32, 16, 8.
         """
-        rows, columns = grids[0]
-        sizes = [(rows // 2, columns // 2), (rows, columns), (rows * 2, columns * 2)]
+        sizes = level_sizes(grids[0])
         sources = [
-            self.input_proj[level][1](self._source(level, sam[3 - level], clip[2 - level], fusion, grids, size))
-            for level, size in enumerate(sizes)
+            self._source(level, (sam[3 - level], clip[2 - level]), cast(ClipFusion, fusion[2 - level]), grids)
+            for level in range(LEVELS)
         ]
         tokens = self.transformer([to_tokens(source) for source in sources], sizes)
         fine = self._finest(sam[0], to_image(tokens[2], sizes[2]), grids[0])
         return self.mask_features(fine), tokens
 
-    def _source(
-        self, level: int, sam: Tensor, clip: Tensor, fusion: nn.ModuleList, grids: tuple[Size, Size], size: Size
-    ) -> Tensor:
-        """The input of one level in front of its norm, (B, width, *size)."""
-        project, fuse = self.input_proj[level][0], fusion[2 - level]
-        matrix = project.weight[:, :, 0, 0]
-        weight = self.derive(f"sam{level}_weight", lambda: matrix.t())
-        clip_weight = self.derive(f"clip{level}_weight", lambda: (matrix @ fuse[1].weight[:, :, 0, 0]).t())
-        bias = self.derive(f"clip{level}_bias", lambda: matrix @ fuse[1].bias + project.bias)
-        from_sam = to_image(self.sam(sam, weight), grids[0])
+    def _source(self, level: int, maps: tuple[Tensor, Tensor], fusion: ClipFusion, grids: tuple[Size, Size]) -> Tensor:
+        """One level's SAM and CLIP map, projected, brought to the level's size, added and normed: (B, width, h, w)."""
+        projection = cast(InputProjection, self.input_proj[level])
+        matrix = projection.conv.weight[:, :, 0, 0]
+        weight = self.derive(f"sam{level}_weight", matrix.t)
+        clip_weight = self.derive(f"clip{level}_weight", lambda: (matrix @ fusion.conv.weight[:, :, 0, 0]).t())
+        fused, own = cast(Tensor, fusion.conv.bias), cast(Tensor, projection.conv.bias)
+        bias = self.derive(f"clip{level}_bias", lambda: matrix @ fused + own)
+        from_sam = to_image(self.sam(maps[0], weight), grids[0])
+        from_clip = to_image(self.clip(fusion.norm(maps[1]), clip_weight, bias), grids[1])
+        size = level_sizes(grids[0])[level]
         # SAM's map at half its size is the mean of 2x2 cells: bilinear resizing by 0.5 on an even grid.
         from_sam = F.avg_pool2d(from_sam, 2) if level == 0 else resize(from_sam, size)
-        return from_sam + resize(to_image(self.clip(fuse[0](clip), clip_weight, bias), grids[1]), size)
+        return projection.norm(from_sam + resize(from_clip, size))
 
     def _finest(self, sam: Tensor, coarse: Tensor, grid: Size) -> Tensor:
         size = grid[0] * 4, grid[1] * 4
         weight = self.derive("adapter_weight", lambda: self.adapter_1.weight[:, :, 0, 0].t())
         lateral = self.adapter_1.norm(resize(to_image(self.sam(sam, weight), grid), size))
         return self.layer_1(lateral + resize(coarse, size))
+
+
+def level_sizes(grid: Size) -> list[Size]:
+    """The maps of strides 32, 16 and 8, SAM's grid being of stride 16."""
+    rows, columns = grid
+    return [(rows // 2, columns // 2), (rows, columns), (rows * 2, columns * 2)]
 
 
 class NormedConv(nn.Module):
@@ -118,19 +150,27 @@ class DeformableEncoder(Fixed):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.level_embed = nn.Parameter(torch.zeros(LEVELS, config.width))
-        self.encoder = nn.Module()
-        self.encoder.layers = nn.ModuleList(DeformableLayer(config) for _ in range(config.encoder_layers))
+        self.encoder = Layers(DeformableLayer(config) for _ in range(config.encoder_layers))
 
     def forward(self, tokens: list[Tensor], sizes: list[Size]) -> list[Tensor]:
         x = torch.cat(tokens, dim=1)
         positions = self.derive("positions", lambda: self._positions(sizes, x))
-        for layer in self.encoder.layers:
+        layers: Any = self.encoder.layers
+        for layer in layers:
             x = layer(x, positions, sizes)
         return list(x.split([rows * columns for rows, columns in sizes], dim=1))
 
     def _positions(self, sizes: list[Size], x: Tensor) -> Tensor:
         tables = [sine_positions(size, x.shape[-1]).to(x) + self.level_embed[i] for i, size in enumerate(sizes)]
         return torch.cat(tables, dim=1)
+
+
+class Layers(nn.Module):
+    """A list of layers under the published name `layers`."""
+
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
 
 
 class DeformableLayer(nn.Module):
@@ -169,7 +209,7 @@ class DeformableAttention(Fixed):
         attention = self.attention_weights(query).reshape(batch, length, self.heads, LEVELS * self.points).softmax(-1)
         tables = bordered(self.value_proj(value), sizes, self.heads)
         parts = []
-        for level, size in enumerate(sizes):
+        for level in range(len(sizes)):
             x, y = (cut(offsets, axis * LEVELS + level, samples) for axis in (0, 1))
             corners, shares = self.fp32_coordinates(x, y, (level, self.heads), sizes)
             weight = cut(attention, level, self.points).reshape(batch, length, samples, 1)
@@ -193,12 +233,12 @@ class DeformableAttention(Fixed):
 class SamplePoints(Fixed):
     """Where each sample of one level falls: row numbers into the bordered table, and each corner's bilinear share.
 
-    Coordinates are in cells, clipped to the border of zeros. Half precision would place them several hundredths of a cell off,
-    so a typed fp16 graph keeps this module in fp32.
+    Coordinates are in cells, clipped to the border of zeros. Half precision would place them several hundredths of a
+    cell off, so a typed fp16 graph keeps this module in fp32.
     """
 
     def forward(self, x: Tensor, y: Tensor, place: tuple[int, int], sizes: list[Size]) -> tuple[Tensor, Tensor]:
-        """Offsets (B, S, heads*points) along x and y; `place`: level, heads → rows and shares, (B, S, heads*points, 4)."""
+        """Offsets (B, S, heads*points) on x and y; `place`: level, heads → rows and shares (B, S, heads*points, 4)."""
         level, heads = place
         height, width = sizes[level]
         x = (x + self.derive(f"base_x{level}", lambda: centres(sizes, level, 1).to(x))).clamp(-1.0, float(width))
@@ -209,7 +249,9 @@ class SamplePoints(Fixed):
         shares = torch.stack((1 - right - down + far, right - far, down - far, far), dim=-1)
         # A row of the table is one head of one cell; a batch's tables follow each other.
         points = x.shape[-1] // heads
-        first = self.derive(f"first{level}", lambda: torch.arange(heads).repeat_interleave(points).to(x) + (width + 3) * heads)
+        first = self.derive(
+            f"first{level}", lambda: torch.arange(heads).repeat_interleave(points).to(x) + (width + 3) * heads
+        )
         number = (top * float((width + 2) * heads) + left * float(heads) + first).to(torch.int32)
         if x.shape[0] > 1:
             step = (height + 2) * (width + 2) * heads

@@ -1,8 +1,9 @@
 """SAM's ViT image encoder without the neck (Kirillov et al. 2023; facebookresearch/segment-anything, image_encoder.py).
 
-Parameters carry the published names. Three exact rewrites: q, k and v are separate products computed before the windows are
-padded (a padded token is zero, so its q, k and v are the bias), the output projection runs after the padding is cut off, and
-the decomposed relative positions are summed into one (N, N) bias in front of the softmax, the form that compilers fuse.
+Parameters carry the published names. Three exact rewrites: q, k and v are separate products computed before the windows
+are padded (a padded token is zero, so its q, k and v are the bias), the output projection runs after the padding is cut
+off, and the decomposed relative positions are summed into one (N, N) bias in front of the softmax, the form that
+compilers fuse.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class SamConfig:
-    """Sizes of the encoder; `grid` is the trained position grid, `taps` the global blocks, whose outputs are returned."""
+    """Sizes of the encoder; `grid` is the trained position grid, `taps` the global blocks, whose outputs are given."""
 
     width: int = 768
     depth: int = 12
@@ -91,6 +92,8 @@ class SamBlock(nn.Module):
 
 
 class SamMlp(nn.Module):
+    """Linear, GELU, Linear."""
+
     def __init__(self, config: SamConfig) -> None:
         super().__init__()
         self.lin1 = nn.Linear(config.width, config.hidden)
@@ -117,8 +120,9 @@ class SamAttention(Fixed):
     def forward(self, x: Tensor, size: Size) -> Tensor:
         tile = (self.window, self.window) if self.windowed else size
         q, k, v = (self._project(x, part, size) for part in range(3))
-        tables = self.derive("rows", lambda: self._table(self.rel_pos_h, tile[0])), self.derive(
-            "columns", lambda: self._table(self.rel_pos_w, tile[1])
+        tables = (
+            self.derive("rows", lambda: self._table(self.rel_pos_h, tile[0])),
+            self.derive("columns", lambda: self._table(self.rel_pos_w, tile[1])),
         )
         y = attend(q, k, v, self.bias(q, tile, *tables))
         return self.proj(from_tiles(y, size, tile) if self.windowed else merge_heads(y))
@@ -136,7 +140,7 @@ class SamAttention(Fixed):
         return to_tiles(y, bias, size, self.window, self.heads)
 
     def _table(self, table: Tensor, extent: int) -> Tensor:
-        """(extent, d, extent): for query i the embedding of every key j, from the trained table resized to 2*extent-1."""
+        """(extent, d, extent): for query i the embedding of every key j, from the table resized to 2*extent-1."""
         rows = 2 * extent - 1
         if table.shape[0] != rows:
             table = F.interpolate(table.t()[None], size=rows, mode="linear", align_corners=False)[0].t()
@@ -159,8 +163,8 @@ class RelativeBias(nn.Module):
 def to_tiles(x: Tensor, bias: Tensor, size: Size, window: int, heads: int) -> Tensor:
     """Tokens (B, H*W, C) → heads of windows (B*rows*columns, heads, window², C/heads).
 
-    Windows that stick out at right and bottom are padded with zeros before the bias (C,) is added: what a linear layer makes
-    of a zero token is its bias, and the published encoder attends to such tokens.
+    Windows that stick out at right and bottom are padded with zeros before the bias (C,) is added: what a linear layer
+    makes of a zero token is its bias, and the published encoder attends to such tokens.
     """
     batch, _, channels = x.shape
     rows, columns = -(-size[0] // window), -(-size[1] // window)
