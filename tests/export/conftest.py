@@ -1,0 +1,77 @@
+import hashlib
+import shutil
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def one_thread(request):
+    """Small tensors on one thread: on a busy machine the threads of a small product wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    if request.node.get_closest_marker("slow") is None:
+        torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def small_bundle(tmp_path_factory):
+    """Gives the bundle of a small EBSeg, "b" or "l", made once."""
+    from edgeseg.export.bundle import export_bundle
+    from tests.export.small import write_small
+
+    made = {}
+    canvases = {"b": [(96, 160), (64, 64)], "l": [(128, 224)]}
+
+    def give(like):
+        if like not in made:
+            folder = tmp_path_factory.mktemp(f"small-{like}")
+            made[like] = export_bundle(write_small(folder, like), canvases[like], folder / "small.bundle")
+        return made[like]
+
+    return give
+
+
+@pytest.fixture(scope="session")
+def full_bundle(tmp_path_factory):
+    """Gives (bundle, peak memory of its export in KiB) of EBSeg-B or -L at full size; takes minutes, once a session."""
+    from tests.export.full_size import export
+
+    made = {}
+
+    def give(variant):
+        if variant not in made:
+            made[variant] = export(tmp_path_factory.mktemp(f"full-{variant}"), variant)
+        return made[variant]
+
+    return give
+
+
+def tree(folder):
+    """Path → digest of everything below a folder, hidden files too."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def place(tmp_path_factory, small_bundle):
+    """A folder with a checkpoint and, as `old.bundle`, an earlier bundle; and a check that it is as it was."""
+    from edgeseg.bundle import Bundle
+    from tests.export.small import write_small
+
+    folder = tmp_path_factory.mktemp("place")
+    checkpoint = write_small(folder, text=False)
+    shutil.copytree(small_bundle("b").path, folder / "old.bundle")
+    before = tree(folder)
+
+    def unchanged():
+        assert tree(folder) == before
+        assert sorted(path.name for path in folder.iterdir()) == ["old.bundle", "small-b.pth"]
+        Bundle.open(folder / "old.bundle").verify()
+
+    return folder, checkpoint, unchanged
