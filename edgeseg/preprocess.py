@@ -43,10 +43,14 @@ def preprocess(canvas_rgb: UInt8, valid: Size, transform: ImageTransform, canvas
 
 
 def _scaled(planes: Float32, scale: float) -> Float32:
-    """(3, H, W) as `F.interpolate(scale_factor=scale, mode="bilinear")` gives it."""
+    """(3, H, W) as `F.interpolate(scale_factor=scale, mode="bilinear")` gives it.
+
+    Along rows first, then along columns: torch's order, so that a scale of 0.5 gives torch's bits. That matters: a mask
+    cell whose logit is nearly zero falls to one side or the other with the last bit of the input.
+    """
     if scale == 1.0:
         return planes
-    for axis in (1, 2):
+    for axis in (2, 1):
         length = planes.shape[axis]
         planes = resample(planes, axis, taps(length, math.floor(length * scale), 1.0 / scale))
     return planes

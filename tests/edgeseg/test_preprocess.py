@@ -59,6 +59,18 @@ def test_scale_is_torchs_interpolate(scale, canvas):
     assert np.abs(made - wanted).max() < 1e-5  # torch rounds positions of small images in another way
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize("canvas", [(320, 448), (640, 640), (224, 256)])
+def test_half_scale_has_torchs_bits(canvas):
+    import torch
+    import torch.nn.functional as F
+
+    rgb = random_rgb(*canvas)
+    whole = torch.from_numpy(preprocess(rgb, canvas, ImageTransform(MEAN, STD), canvas))
+    wanted = F.interpolate(whole, scale_factor=0.5, mode="bilinear").numpy()
+    assert np.array_equal(preprocess(rgb, canvas, ImageTransform(MEAN, STD, 0.5), canvas), wanted)
+
+
 def test_resize_is_pillows_bilinear_on_uint8():
     rgb = random_rgb(31, 47)
     wanted = np.asarray(Image.fromarray(rgb).resize((64, 40), Image.Resampling.BILINEAR))

@@ -12,6 +12,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402  # after the skips
 
+from edgeseg.engines import cpu_form  # noqa: E402
 from edgeseg.engines.cpu_form import to_cpu_form  # noqa: E402
 
 pytestmark = pytest.mark.onnx
@@ -60,6 +61,12 @@ def attention(*, bias=False, scaled=False, keys_at_once=False, extra=()):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+@pytest.fixture(autouse=True)
+def any_length(monkeypatch):
+    """These attentions are tiny."""
+    monkeypatch.setattr(cpu_form, "LEAST_TOKENS", LENGTH)
+
+
 def run(model):
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     x = np.random.default_rng(1).standard_normal((BATCH, LENGTH, HEADS * WIDTH)).astype(np.float32)
@@ -91,3 +98,8 @@ def test_an_unknown_layout_of_heads_is_left_alone():
     count = len(model.graph.node)
     assert to_cpu_form(model) == 0
     assert len(model.graph.node) == count
+
+
+def test_a_short_attention_is_left_alone(monkeypatch):
+    monkeypatch.setattr(cpu_form, "LEAST_TOKENS", LENGTH + 1)
+    assert to_cpu_form(attention()) == 0
