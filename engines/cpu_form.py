@@ -20,7 +20,7 @@ _SPLIT, _TURN, _SPLIT_AND_TURN = [0, 2, 1, 3], [0, 1, 3, 2], [0, 2, 3, 1]
 
 @dataclass(frozen=True)
 class _Heads:
-    """Heads (B, h, N, d) that a Reshape and a Transpose made from `tokens` (B, N, h*d), times `scale`; N is `length`."""
+    """Heads (B, h, N, d) made by a Reshape and a Transpose from `tokens` (B, N, h*d), times `scale`; N is `length`."""
 
     tokens: str
     heads: int
