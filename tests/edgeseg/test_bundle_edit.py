@@ -3,8 +3,8 @@
 import contextlib
 import errno
 import os
-from pathlib import Path
 import threading
+from pathlib import Path
 
 import pytest
 
