@@ -29,7 +29,7 @@ _MAGIC = "*?["
 @click.argument("inputs", nargs=-1, required=True, metavar="IMAGE|FOLDER|GLOB...")
 @vocabulary_option
 @classes_options
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
+@click.option("-o", "--output", default="out", show_default=True, type=click.Path(path_type=Path), help="A folder.")
 @click.option("--threshold", type=float, help="Pixels whose best score is below it belong to none of the classes.")
 @click.option("--overlay/--no-overlay", default=True, show_default=True, help="Write the image under its colours.")
 @click.option("--scores", is_flag=True, help="Write mask logits and class probabilities (.npz), which give all scores.")

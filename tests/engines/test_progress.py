@@ -21,6 +21,15 @@ def test_share_grows_through_nested_phases():
     assert shares == [0.25, 0.5, 0.5]
 
 
+@pytest.fixture
+def ctrl_c():
+    """Python's own handler of SIGINT: a process that a shell put in the background starts without it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_is_raised_when_the_work_is_done():
     reached = []
 

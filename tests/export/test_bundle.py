@@ -1,5 +1,6 @@
 """Small models through the whole export, and back through real onnxruntime."""
 
+import copy
 import errno
 import json
 
@@ -83,14 +84,28 @@ def assert_close(found, wanted, name):
     assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max(), name
 
 
+def exactly(made, canvas, values):
+    """What torch makes of each graph's float32 inputs in float64, by name."""
+    model, recipe = copy.deepcopy(made[0]).double(), made[1]
+    inputs = {name: torch.from_numpy(array).double() for name, array in values.items()}
+    plans = [*ebseg.graphs(model, recipe, canvas), ebseg.score_graph(model)]
+    return {name: value.numpy() for plan in plans for name, value in module._run(plan, inputs).items()}
+
+
 @pytest.mark.parametrize("like", ["b", "l"])
-def test_each_graph_gives_what_torch_gives(small_bundle, model, like):
-    """For "l" neither axis of the masks is a multiple of CLIP's grid, so its pooling windows are not uniform."""
+def test_each_graph_is_as_near_to_exact_arithmetic_as_torch(small_bundle, model, like):
+    """For "l" neither axis of the masks is a multiple of CLIP's grid, so its pooling windows are not uniform.
+
+    The head multiplies any rounding by hundreds on random weights, so torch's own distance from float64 is the measure.
+    """
     bundle, canvas = small_bundle(like), CANVAS[like]
     wanted = by_torch(model(like), canvas, 7)
+    exact = exactly(model(like), canvas, wanted)
     for name in ("sam", "clip_trunk", "head", "clip_tail", "score"):
         for tensor, found in run(bundle, name, wanted, None if name == "score" else canvas).items():
-            assert_close(found, wanted[tensor], tensor)
+            rounding = np.abs(wanted[tensor] - exact[tensor]).max()
+            limit = 8 * rounding + 1e-6 * np.abs(exact[tensor]).max()
+            assert np.abs(found - exact[tensor]).max() <= limit, tensor
 
 
 def test_the_small_l_pools_unevenly():
