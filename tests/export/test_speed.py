@@ -27,7 +27,7 @@ def work(full_bundle, tmp_path_factory):
 @pytest.fixture(scope="module")
 def best(work):
     """Side → least seconds and most bytes of `RUNS` processes, the sides in turn."""
-    made = {"original": [], "edgeseg": []}
+    made: dict[str, list[dict[str, float]]] = {"original": [], "edgeseg": []}
     for _ in range(RUNS):
         for side, runs in made.items():
             command = [sys.executable, str(BENCH), str(work), "--side", side]
