@@ -82,7 +82,7 @@ class WeightWriter:
         """An initialiser holding the array, as `dtype` if given; inline if it is small."""
         kind = array.dtype if dtype is None else np.dtype(dtype)
         if array.nbytes <= INLINE_BYTES:
-            return numpy_helper.from_array(np.ascontiguousarray(array.astype(kind)), name)
+            return numpy_helper.from_array(array.astype(kind), name)  # a scalar stays one
         key = _digest(array, kind)
         if key not in self._known:
             self._known[key] = self._append(array.astype(kind, copy=False))

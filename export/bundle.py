@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,16 +20,16 @@ from edgeseg.errors import CheckpointError, InputError
 from edgeseg.preprocess import preprocess
 from edgeseg.schema import SCHEMA, Manifest, Size, Source, size_text
 from edgeseg.vocabulary.classes import data_lines, dataset_classes
-from edgeseg.vocabulary.tokenizer import ClipTokenizer
+from edgeseg.vocabulary.maker import TOKENIZER_FILE, TOKENIZERS
 
-from . import ebseg
+from . import ebseg, text_encoders
 from .checkpoint import file_digest, read_checkpoint
 from .graphs import GraphPlan
 from .nets.ebseg import EBSeg
 from .onnx_file import WeightFile, export_graph, graph_file_name
 from .recipe import Recipe, preset, preset_names
 from .reference import CLASSES, IMAGES, labels, reference_image, write_case
-from .tokenizer import tokenizer_json
+from .text_encoders import TextEncoder
 
 FOLDER = "graphs/fp32"
 Progress = Callable[[str, int, int], None]
@@ -37,11 +37,15 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint on disk; its tensors or the user's `family` choose its recipe, `hub` says where it came from."""
+    """A checkpoint on disk; its tensors or the user's `family` choose its recipe, `hub` says where it came from.
+
+    `text_encoder` is where the text encoder's own weights are, for a recipe whose kind has them elsewhere.
+    """
 
     path: Path
     family: str | None = None
     hub: str | None = None
+    text_encoder: Path | None = None
 
 
 def export_bundle(
@@ -57,7 +61,7 @@ def export_bundle(
         progress: called with what is being done, the steps done and all steps.
 
     Raises:
-        CheckpointError, InputError, BundleError, StorageError: nothing is left behind.
+        CheckpointError, DownloadError, InputError, BundleError, StorageError: nothing is left behind.
     """
     for size in sizes:
         ebseg.check_canvas(size)
@@ -65,20 +69,22 @@ def export_bundle(
     recipe = choose_recipe(checkpoint, state)
     model = ebseg.load(checkpoint.path, state, recipe)
     del state
+    text = _text_encoder(checkpoint, recipe, model)
     canvases = tuple(dict.fromkeys(sizes or recipe.canvases))
-    source = Source(checkpoint.path.name, file_digest(checkpoint.path), checkpoint.hub, recipe.licence)
+    licence = f"{recipe.licence}; text encoder: {text.source.licence}" if text and text.source else recipe.licence
+    source = Source(checkpoint.path.name, file_digest(checkpoint.path), checkpoint.hub, licence)
     manifest = Manifest(
         schema=SCHEMA,
         edgeseg=edgeseg.__version__,
         family=recipe.family,
         name=recipe.name,
         source=source,
-        recipe=_resolved(recipe, model),
+        recipe=_resolved(recipe, model, text),
         images=ebseg.transforms(recipe),
         canvases=canvases,
     )
     with Bundle.create(output, manifest, overwrite) as edit, torch.no_grad(), _Flushed():
-        _Exporter(edit, model, recipe, progress or (lambda *_: None)).export(canvases)
+        _Exporter(edit, model, recipe, progress or (lambda *_: None)).export(canvases, text)
     return Bundle.open(output)
 
 
@@ -108,6 +114,19 @@ def choose_recipe(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> Recipe
     return fitting[0]
 
 
+def _text_encoder(checkpoint: Checkpoint, recipe: Recipe, model: EBSeg) -> TextEncoder | None:
+    """The recipe's text encoder, in whose space the model's embeddings must lie."""
+    text = text_encoders.find(recipe.text_encoder, ebseg.text_tower(model), checkpoint.text_encoder)
+    embedding = model.config.clip.embedding
+    if text and text.width != embedding:
+        found = (
+            f"its CLIP makes embeddings of {embedding} values, its text encoder, {recipe.text_encoder}, {text.width}"
+        )
+        todo = f"give a checkpoint that was trained with {recipe.text_encoder}, or the right --family"
+        raise CheckpointError(f"export the checkpoint {checkpoint.path}", found, todo)
+    return text
+
+
 class _Flushed:
     """Denormal numbers count as zero: a softmax over masks leaves them, and they slow a CPU down a hundredfold."""
 
@@ -118,7 +137,7 @@ class _Flushed:
         torch.set_flush_denormal(False)
 
 
-def _resolved(recipe: Recipe, model: EBSeg) -> dict[str, Any]:
+def _resolved(recipe: Recipe, model: EBSeg, text: TextEncoder | None) -> dict[str, Any]:
     """What the runtime reads of the recipe, as JSON."""
     config = model.config
     return {
@@ -132,7 +151,8 @@ def _resolved(recipe: Recipe, model: EBSeg) -> dict[str, Any]:
         "templates": data_lines(f"templates-{recipe.templates}.txt"),
         "training_classes": data_lines(f"training-{recipe.training_classes}.txt"),
         "text_encoder": recipe.text_encoder,
-        "text_context": config.text.context if config.text else 0,
+        "text_context": text.context if text else 0,
+        "text_source": asdict(text.source) if text and text.source else None,
         "logit_scale": round(math.exp(float(cast(Tensor, model.ov_classifier.logit_scale))), 4),
         "gate": recipe.gate,
     }
@@ -146,10 +166,10 @@ class _Exporter:
         self.weights: dict[str, WeightFile] = {}
         self.done = self.steps = 0
 
-    def export(self, canvases: tuple[Size, ...]) -> None:
+    def export(self, canvases: tuple[Size, ...], encoder: TextEncoder | None) -> None:
         self.steps = len(canvases) * (4 + IMAGES) + 2  # and, once, the text encoder and the scoring
         try:
-            text = self._text()
+            text = self._text(encoder)
             for i, canvas in enumerate(canvases):
                 self._canvas(canvas, text, with_score=i == 0)
         finally:
@@ -161,22 +181,22 @@ class _Exporter:
         self.progress(what, self.done, self.steps)
         self.done += 1
 
-    def _text(self) -> Tensor:
+    def _text(self, encoder: TextEncoder | None) -> Tensor:
         """Write tokenizer, text graph and its reference; returns (C, D) embeddings for the other references."""
         self._step("text encoder")
-        plan = ebseg.text_graph(self.model)
-        if plan is None:
+        if encoder is None:
             random = torch.Generator().manual_seed(0)
             directions = torch.randn(CLASSES, self.model.config.clip.embedding, generator=random)
             return torch.nn.functional.normalize(directions, dim=-1)
-        path = self.edit.stage("tokenizer.json")
-        path.write_text(tokenizer_json(), "utf-8")
-        names = dataset_classes("voc-20").names[:CLASSES]
-        tokens, eot = ClipTokenizer.open(path).encode([f"a photo of a {name}." for name in names])
-        example = {"tokens": torch.from_numpy(tokens), "eot": torch.from_numpy(eot)}
-        embeddings = self._write(plan, example)["text_embedding"]
+        path = self.edit.stage(TOKENIZER_FILE)
+        path.write_text(encoder.tokenizer, "utf-8")
+        tokenizer = TOKENIZERS[self.recipe.text_encoder](path)
+        prompts = [f"a photo of a {name}." for name in dataset_classes("voc-20").names[:CLASSES]]
+        inputs = tokenizer.inputs([tokenizer.tokenize(prompt) for prompt in prompts])
+        example = {name: torch.from_numpy(array) for name, array in inputs.items()}
+        embeddings = self._write(encoder.plan, example)["text_embedding"]
         reference = "reference/text-0.npz"
-        write_case(self.edit.stage(reference), {"tokens": tokens, "eot": eot}, {"text_embedding": embeddings})
+        write_case(self.edit.stage(reference), inputs, {"text_embedding": embeddings})
         self.edit.add_reference("text", reference)
         return embeddings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,17 +31,22 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
 @click.argument("checkpoint", metavar="CHECKPOINT|PRESET")
 @click.option("--size", "sizes", multiple=True, type=SizeType(), help="A canvas, a multiple of 32; repeatable.")
 @click.option("--family", help="The family or preset, where the tensors alone do not tell.")
+@click.option(
+    "--text-encoder",
+    type=click.Path(path_type=Path),
+    help="A folder with the weights of the text encoder and its vocabulary, where the checkpoint does not hold them.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The bundle's folder; NAME.bundle by default.")
 @click.option("--overwrite", is_flag=True, help="Take the place of a bundle that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def export(
-    checkpoint: str, sizes: tuple[Size, ...], family: str | None, output: Path | None, *, overwrite: bool, as_json: bool
+    checkpoint: str, sizes: tuple[Size, ...], *, output: Path | None, overwrite: bool, as_json: bool, **choice: Any
 ) -> None:
     """Turn CHECKPOINT, a file, or PRESET, which downloads the published file, into a bundle of ONNX graphs."""
     from .bundle import export_bundle
 
     with progress_bar("export", shown=not as_json) as report:
-        found = _find(checkpoint, family)
+        found = _find(checkpoint, **choice)
         target = output or Path(f"{Path(checkpoint).stem if Path(checkpoint).exists() else checkpoint}.bundle")
         bundle = export_bundle(found, list(sizes), target, overwrite, lambda _, done, total: report(done, total))
     manifest = bundle.manifest
@@ -52,7 +58,7 @@ def export(
         click.echo(bundle.path)
 
 
-def _find(checkpoint: str, family: str | None):  # type: ignore[no-untyped-def]  # Checkpoint, which needs torch
+def _find(checkpoint: str, family: str | None, text_encoder: Path | None):  # type: ignore[no-untyped-def]  # Checkpoint, which needs torch
     """An existing path wins, else a preset's name."""
     from .bundle import Checkpoint
     from .download import download
@@ -60,10 +66,10 @@ def _find(checkpoint: str, family: str | None):  # type: ignore[no-untyped-def] 
 
     path = Path(checkpoint)
     if path.exists():
-        return Checkpoint(path, family)
+        return Checkpoint(path, family, text_encoder=text_encoder)
     if checkpoint not in preset_names():
         names = ", ".join(preset_names())
         found = "there is no such file, and no preset of that name"
         raise InputError(f"export {checkpoint}", found, f"give a path, or one of {names}")
     made = download(preset(checkpoint))
-    return Checkpoint(made.path, family or checkpoint, made.hub)
+    return Checkpoint(made.path, family or checkpoint, made.hub, text_encoder)

@@ -27,11 +27,26 @@ def download(recipe: Recipe) -> Download:
         DownloadError: no network, no such file, or its digest is not the one that the hub states.
         StorageError: the hub's cache is full or cannot be written.
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-
     if not recipe.hub:
         raise DownloadError(f"download {recipe.name}", "no checkpoint of it is published", "give the path of one")
-    repository, name = recipe.hub["repository"], recipe.hub["file"]
+    name = recipe.hub["file"]
+    return fetch(recipe.hub["repository"], name, f"run: edgeseg export {name}")
+
+
+def fetch(repository: str, name: str, then: str, sha256: str | None = None) -> Download:
+    """One file of a repository on the hub, or in the hub's cache.
+
+    Args:
+        repository: "owner/name".
+        name: of the file.
+        then: what to do with a copy fetched by hand, for the error.
+        sha256: its digest; by default what the hub states, which it does for large files only.
+
+    Raises:
+        DownloadError, StorageError: as `download` does.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+
     asked = f"download {name} of {repository}"
     try:
         with storage_errors(asked):
@@ -42,10 +57,10 @@ def download(recipe: Recipe) -> Download:
     except Exception as error:  # the client's HTTP library differs from version to version, and so do its errors
         found = f"the hub cannot be reached or refuses ({type(error).__name__})"
         page = f"https://huggingface.co/{repository}"
-        todo = f"fetch {name} from {page} on a machine with a network, copy it here, and run: edgeseg export {name}"
+        todo = f"fetch {name} from {page} on a machine with a network, copy it here, and {then}"
         raise DownloadError(asked, found, todo) from error
-    digest = file_digest(path)
-    if stated.etag != digest:
-        found = f"its sha256 is {digest}, the hub states {stated.etag}"
+    digest, wanted = file_digest(path), sha256 or stated.etag
+    if wanted != digest:
+        found = f"its sha256 is {digest}, {'edgeseg knows' if sha256 else 'the hub states'} {wanted}"
         raise DownloadError(asked, found, f"delete {path} and try again")
     return Download(path, f"{repository}@{stated.commit_hash}")

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgeseg.errors import CheckpointError, InputError
 from edgeseg.schema import ImageTransform, Size
 
 from .checkpoint import StateDict, check_state, scalars_as
 from .graphs import GraphPlan
-from .nets.clip import ClipConfig
+from .nets.clip import ClipConfig, ClipText
 from .nets.ebseg import EBSeg, EBSegConfig, Ensemble, HeadGraph, Score, TailGraph, TextConfig
 from .nets.pixel_decoder import DecoderConfig
 from .nets.sam import SamConfig, taps_of
@@ -224,11 +224,6 @@ def score_graph(model: EBSeg, most_classes: int = 1024) -> GraphPlan:
     return GraphPlan("score", Score(model), None, inputs, ["class_probs"], dynamic, {"C": (1, 150, most_classes)})
 
 
-def text_graph(model: EBSeg) -> GraphPlan | None:
+def text_tower(model: EBSeg) -> ClipText | None:
     """CLIP's text encoder, or None where the checkpoint has none."""
-    if model.config.text is None:
-        return None
-    dynamic = {"tokens": {0: "N", 1: "T"}, "eot": {0: "N"}, "text_embedding": {0: "N"}}
-    axes = {"N": (1, 64, 256), "T": (3, 16, model.config.text.context)}
-    encoder: nn.Module = model.ov_classifier
-    return GraphPlan("text", encoder, None, ["tokens", "eot"], ["text_embedding"], dynamic, axes)
+    return model.ov_classifier if isinstance(model.ov_classifier, ClipText) else None

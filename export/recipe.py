@@ -30,7 +30,8 @@ class Recipe:
         decoder_heads: attention heads of pixel and mask decoder.
         ensemble: exponents alpha, beta, gamma of the scoring.
         resize: the authors' rule, see `edgeseg.placement`.
-        text_encoder: kind ("clip"); templates and training_classes: names of data files of `edgeseg.data`.
+        text_encoder: kind, one of `text_encoders.KINDS`.
+        templates, training_classes: names of data files of `edgeseg.data`.
         gate: thresholds per precision: worst cosine of a tensor, share of equal labels.
     """
 

@@ -1,4 +1,4 @@
-"""CLIP's tokenizer as a `tokenizer.json`, made from the table of merges inside the open_clip package.
+"""Tokenizers as a bundle's `tokenizer.json`: CLIP's, from the table of merges inside the open_clip package, and BERT's.
 
 open_clip itself is not imported (it would load torch and torchvision for one text file).
 """
@@ -10,13 +10,18 @@ import importlib.util
 import json
 import zlib
 from pathlib import Path
+from typing import Any
 
-from edgeseg.errors import EdgesegError
+from edgeseg.errors import CheckpointError, EdgesegError
+from edgeseg.vocabulary import wordpiece
 from edgeseg.vocabulary.tokenizer import END, START, pipeline
+from edgeseg.vocabulary.tokenizer_file import checked_vocab
 
 BPE_FILE = "bpe_simple_vocab_16e6.txt.gz"
 TOKENS = 49408
 _MERGES = TOKENS - 2 * 256 - 2
+
+VOCABULARIES = ("tokenizer.json", "vocab.txt")  # where a published BERT has its vocabulary; the first tells more
 
 
 def tokenizer_json() -> str:
@@ -26,7 +31,50 @@ def tokenizer_json() -> str:
     last = [spelling + "</w>" for spelling in spellings]
     tokens = [*spellings, *last, *(merge.replace(" ", "") for merge in merges), START, END]
     vocab = {token: number for number, token in enumerate(tokens)}
-    return json.dumps(pipeline(vocab, merges), ensure_ascii=False, separators=(",", ":")) + "\n"
+    return _text(pipeline(vocab, merges))
+
+
+def wordpiece_json(path: Path) -> tuple[str, int]:
+    """The content of a bundle's `tokenizer.json` for a BERT without case, and how many tokens it has.
+
+    Args:
+        path: its vocabulary, a `vocab.txt` with one token a line or a `tokenizer.json`.
+
+    Raises:
+        CheckpointError: the file is damaged, or is that of another kind of tokenizer.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+        vocab = _published_vocab(text) if path.suffix == ".json" else _listed_vocab(text)
+        checked_vocab(vocab, wordpiece.START, wordpiece.END, wordpiece.UNKNOWN)
+    except (OSError, ValueError, RecursionError) as error:
+        todo = "take it from where the weights come from, or download it again"
+        raise CheckpointError(f"read the vocabulary {path}", str(error), todo) from None
+    return _text(wordpiece.pipeline(vocab)), len(vocab)
+
+
+def _listed_vocab(text: str) -> dict[str, int]:
+    lines = text.removesuffix("\n").split("\n")
+    return {line.removesuffix("\r"): number for number, line in enumerate(lines)}
+
+
+def _published_vocab(text: str) -> dict[str, int]:
+    """The vocabulary inside a file of the tokenizers library, if the steps around it are BERT's without case."""
+    content = json.loads(text)
+    model = content.get("model") if isinstance(content, dict) else None
+    vocab = model.get("vocab") if isinstance(model, dict) else None
+    if not isinstance(vocab, dict):
+        raise ValueError("it holds no vocabulary")
+    wanted = wordpiece.pipeline(vocab)
+    # Without a word on accents, BERT's normaliser strips them where it puts letters in lower case.
+    steps = content.get("normalizer") in (wanted["normalizer"], wanted["normalizer"] | {"strip_accents": None})
+    if not steps or content.get("pre_tokenizer") != wanted["pre_tokenizer"] or model != wanted["model"]:
+        raise ValueError("its steps are not those of BERT's tokenizer without case")
+    return vocab
+
+
+def _text(content: dict[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
 def byte_spellings() -> list[str]:

@@ -1,7 +1,7 @@
 """Runs a bundle's text encoder: prompts in, one embedding per prompt out.
 
-Prompts are batched by length and padded only to the longest of the batch. That is exact for CLIP, whose text tower is
-causal: what follows the end token cannot change it.
+Prompts are batched by length and padded only to the longest of the batch. That is exact: CLIP's text tower is causal,
+so that what follows the end token cannot change it, and MiniLM masks what is not the text's.
 """
 
 from __future__ import annotations

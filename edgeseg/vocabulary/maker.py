@@ -23,6 +23,7 @@ from edgeseg.vocabulary.overlap import override, training_overlap
 from edgeseg.vocabulary.recipe import TextRecipe
 from edgeseg.vocabulary.tokenizer import ClipTokenizer
 from edgeseg.vocabulary.vocabulary import Vocabulary
+from edgeseg.vocabulary.wordpiece import WordPieceTokenizer
 
 Float32 = npt.NDArray[np.float32]
 OpenSession = Callable[[GraphSpec, Path], Session]
@@ -34,7 +35,10 @@ TOKENIZER_FILE = "tokenizer.json"
 GROUP = 64  # classes encoded between two writes to the cache: what an interrupt can lose
 
 # Kind of text encoder in a recipe → what opens its tokenizer file.
-TOKENIZERS: dict[str, Callable[[Path], TextTokenizer]] = {"clip": ClipTokenizer.open}
+TOKENIZERS: dict[str, Callable[[Path], TextTokenizer]] = {
+    "clip": ClipTokenizer.open,
+    "minilm": WordPieceTokenizer.open,
+}
 
 
 class TextBundle(Protocol):
@@ -57,14 +61,16 @@ class VocabularyMaker:
         cache: where embeddings are kept; the user's cache by default, `EmbeddingCache(None)` for none.
 
     Attributes:
-        encoder: names the text encoder and templates; equal in all bundles of one checkpoint, of any precision.
+        encoder: names the text encoder and templates; equal in all bundles of one checkpoint (and of one text encoder,
+            where the checkpoint does not hold it), of any precision.
     """
 
     def __init__(self, bundle: TextBundle, open_session: OpenSession, cache: EmbeddingCache | None = None) -> None:
         self._bundle, self._open_session = bundle, open_session
         self._cache = EmbeddingCache.default() if cache is None else cache
         self._recipe = TextRecipe.read(bundle.manifest.recipe)
-        self.encoder = self._recipe.fingerprint(bundle.manifest.source.sha256)
+        digests = bundle.manifest.source.sha256, self._recipe.weights
+        self.encoder = self._recipe.fingerprint(*filter(None, digests))
 
     def vocabulary(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +17,12 @@ class TextRecipe:
     """How class names become embeddings.
 
     Attributes:
-        kind: kind of the text encoder ("clip").
+        kind: kind of the text encoder ("clip", "minilm").
         templates: prompts, each with one `{}` for the class name.
         training: strings that name what the model was trained on.
         context: most tokens of a prompt.
         dimensions: D of an embedding.
+        weights: sha256 of the text encoder's own file; "" where the checkpoint holds it.
     """
 
     kind: str
@@ -28,6 +30,7 @@ class TextRecipe:
     training: tuple[str, ...]
     context: int
     dimensions: int
+    weights: str = ""
 
     @classmethod
     def read(cls, recipe: Mapping[str, Any]) -> TextRecipe:
@@ -39,7 +42,8 @@ class TextRecipe:
         if not isinstance(kind, str):
             raise _refuse("text_encoder", "it is not a text")
         training = _strings(recipe, "training_classes")
-        return cls(kind, templates, training, _count(recipe, "text_context"), _count(recipe, "embedding"))
+        counts = _count(recipe, "text_context"), _count(recipe, "embedding")
+        return cls(kind, templates, training, *counts, _weights(recipe))
 
     def prompts(self, name: str) -> list[str]:
         """One prompt per template. A `{}` in the name itself stays as it is."""
@@ -63,6 +67,16 @@ def _count(recipe: Mapping[str, Any], key: str) -> int:
     if type(value) is not int or not 1 <= value <= 1 << 16:
         raise _refuse(key, f"it is {value!r}, not a count")
     return value
+
+
+def _weights(recipe: Mapping[str, Any]) -> str:
+    source = recipe.get("text_source")
+    if source is None:
+        return ""
+    digest = source.get("sha256") if isinstance(source, Mapping) else None
+    if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+        raise _refuse("text_source", "it states no sha256")
+    return digest
 
 
 def _refuse(key: str, found: str) -> BundleError:

@@ -1,27 +1,17 @@
-"""CLIP's byte-pair tokenizer, from a bundle's `tokenizer.json`.
-
-The `tokenizers` library reads the file, but the bundle may be hostile: only vocabulary and merges may vary, what
-is around them must be exactly `pipeline()`, which `export/tokenizer.py` writes.
-"""
+"""CLIP's byte-pair tokenizer, from a bundle's `tokenizer.json`, of which only vocabulary and merges may vary."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from edgeseg.errors import BundleError
 from edgeseg.vocabulary.cleaning import clean
-
-Int32 = npt.NDArray[np.int32]
+from edgeseg.vocabulary.tokenizer_file import Int32, checked_vocab, open_tokenizer, padded
 
 START, END = "<|startoftext|>", "<|endoftext|>"
-FILE_LIMIT_BYTES = 16 << 20
 
 # U+0345, a mark whose capital is a letter, is in no word: the original's matching without case drops it, too.
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}\x{345}]+"
@@ -40,11 +30,7 @@ class ClipTokenizer:
     @classmethod
     def open(cls, path: Path) -> ClipTokenizer:
         """Read a `tokenizer.json` whose digest has been checked. Raises BundleError."""
-        asked = f"read the tokenizer {path.name}"
-        try:
-            return cls(_load(path))
-        except (OSError, ValueError, RecursionError) as error:
-            raise BundleError(asked, str(error), "make the bundle again, or get an undamaged copy") from None
+        return cls(open_tokenizer(path, _remake))
 
     def tokenize(self, text: str) -> list[int]:
         """The token numbers of one text, with the start and the end token; at least these two."""
@@ -61,11 +47,8 @@ class ClipTokenizer:
         Returns:
             tokens: (N, T) int32, zeros after each end token. eot: (N,) int32, index of the end token.
         """
-        lengths = [len(row) for row in rows]
-        tokens = np.zeros((len(rows), max([width, *lengths])), np.int32)
-        for row, target in zip(rows, tokens, strict=True):
-            target[: len(row)] = row
-        return {"tokens": tokens, "eot": np.array(lengths, np.int32) - 1}
+        tokens, lengths = padded(rows, width)
+        return {"tokens": tokens, "eot": lengths - 1}
 
     def encode(self, texts: Sequence[str]) -> tuple[Int32, Int32]:
         """`tokens` (N, T) int32, padded with 0 to the longest text, and `eot` (N,) int32."""
@@ -98,32 +81,9 @@ def pipeline(vocab: dict[str, int], merges: list[str]) -> dict[str, Any]:
     }
 
 
-def _load(path: Path) -> Tokenizer:
-    with path.open("rb") as file:
-        data = file.read(FILE_LIMIT_BYTES + 1)
-    if len(data) > FILE_LIMIT_BYTES:
-        raise ValueError(f"it is larger than {FILE_LIMIT_BYTES} bytes")
-    content = json.loads(data)
-    model = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(model, dict):
-        raise ValueError("it holds no model")
-    vocab = _checked_vocab(model.get("vocab"))
-    if content != pipeline(vocab, _checked_merges(model.get("merges"), vocab)):
-        raise ValueError("its steps are not those of CLIP's tokenizer")
-    try:
-        return Tokenizer.from_str(json.dumps(content))
-    except Exception as error:  # the library raises nothing narrower
-        raise ValueError(f"the tokenizers library refuses it ({error})") from None
-
-
-def _checked_vocab(vocab: object) -> dict[str, int]:
-    if not isinstance(vocab, dict) or any(type(number) is not int for number in vocab.values()):
-        raise ValueError("its vocabulary is not a table of numbers")
-    if sorted(vocab.values()) != list(range(len(vocab))):
-        raise ValueError("its token numbers have gaps")
-    if START not in vocab or END not in vocab:
-        raise ValueError(f"it lacks {START} or {END}")
-    return vocab
+def _remake(model: dict[str, Any]) -> dict[str, Any]:
+    vocab = checked_vocab(model.get("vocab"), START, END)
+    return pipeline(vocab, _checked_merges(model.get("merges"), vocab))
 
 
 def _checked_merges(merges: object, vocab: dict[str, int]) -> list[str]:

@@ -38,6 +38,12 @@ def test_small_tensor_stays_in_the_graph(tmp_path):
     assert (tmp_path / "w.bin").stat().st_size == 0
 
 
+def test_a_scalar_stays_a_scalar(tmp_path):
+    """As an index it would otherwise give its result one axis more."""
+    with WeightWriter(tmp_path / "w.bin") as writer:
+        assert list(writer.tensor("a", np.array(2)).dims) == []
+
+
 @pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "other.bin"])
 def test_weight_outside_the_listed_files_is_refused(tmp_path, location):
     (tmp_path / "w.bin").write_bytes(bytes(4000))

@@ -20,16 +20,16 @@ SEED = 7  # with it several classes win; with some others every query is backgro
 TABLES = ("class_embedding", "positional_embedding", "pos_embed", "rel_pos_h", "rel_pos_w", "level_embed")
 
 
-def small_config(like="b", width=128, queries=10, text=True):
+def small_config(like="b", width=128, queries=10, text=True, embedding=EMBEDDING):
     """Every size that a checkpoint may choose; `width`, a multiple of 32, is the decoder's.
 
     Narrower ones are so badly conditioned with random weights that rounding shows in the fourth digit.
     """
-    clip = ClipConfig(64, 2, 16 if like == "b" else 14, 7 if like == "b" else 9, 3, 2, 1, 128, EMBEDDING)
+    clip = ClipConfig(64, 2, 16 if like == "b" else 14, 7 if like == "b" else 9, 3, 2, 1, 128, embedding)
     return EBSegConfig(
         sam=SamConfig(64, 6, 2, 16, 64, 14, (1, 2, 4, 5), 128),
         clip=clip,
-        decoder=DecoderConfig(64, 64, width, 8, 4, 2, 128, 3, 96, queries, EMBEDDING, 2),
+        decoder=DecoderConfig(64, 64, width, 8, 4, 2, 128, 3, 96, queries, embedding, 2),
         text=TextConfig(64, 1, 2, 77, 49408) if text else None,
     )
 

@@ -119,6 +119,9 @@ def test_a_loaded_vocabulary_is_checked_against_the_bundle(maker):
         ("text_context", True),
         ("embedding", 0),
         ("training_classes", [1]),
+        ("text_source", "MiniLM"),
+        ("text_source", {}),
+        ("text_source", {"sha256": "A" * 64}),
     ],
 )
 def test_a_recipe_without_usable_fields_is_refused(bundle, key, value):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeseg.errors import BundleError
-from edgeseg.vocabulary import tokenizer as module
+from edgeseg.vocabulary import tokenizer_file as module
 from edgeseg.vocabulary.tokenizer import END, START, ClipTokenizer
 from tests.edgeseg.vocabulary.tiny import tiny_tokenizer
 
