@@ -18,9 +18,9 @@ MAY_IMPORT = {
     "calibration": CORE | GRAPHS,
     "engines": CORE | GRAPHS | {"tensorrt", "tensorrt_rtx", "polygraphy"},
     "benches": CORE | {"onnx", "matplotlib", "ray"},
-    "training": CORE | {"torch"},
+    "training": CORE | {"torch", "safetensors"},
 }
-ALSO_STAGE = {"training": {"export"}}  # the one folder that may use a stage by name; it is not in the wheel
+ALSO_STAGE = {"training": {"export", "benches"}}  # the one folder that may use stages by name; it is not in the wheel
 SDK_FILES = {
     "edgeseg/backends/onnxruntime": "onnxruntime",
     "edgeseg/backends/tensorrt": "tensorrt",
@@ -104,10 +104,10 @@ def _problem(name: str, relative: bool, path: str, top: str) -> str | None:
     first, _, rest = name.partition(".")
     second = rest.split(".")[0]
     if first == "edgeseg":
-        if second not in STAGES:
-            return f"reaches {name} by a relative import, say edgeseg.*" if relative and top != "edgeseg" else None
         if second == top:
             return None if relative else f"imports {name}; inside a stage imports are relative"
+        if second not in STAGES:
+            return f"reaches {name} by a relative import, say edgeseg.*" if relative and top != "edgeseg" else None
         return None if second in ALSO_STAGE.get(top, ()) else f"imports {name}, another stage"
     if first in STAGES:
         return f"imports {name}, a stage by its folder's name"

@@ -1,0 +1,77 @@
+"""Batches: what is labelled, where the image lies, and that a batch depends on its seed alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from edgeseg.benches.datasets import open_dataset
+from tests.training.small import COLOURS, make_frames
+from training.data import UNSCORED, content, count_pixels, make_batch, read_frames
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture
+def camvid(tmp_path):
+    """One image of one row: every label of CamVid, 11 not scored."""
+    for folder, mode in (("images", "RGB"), ("labels", "L")):
+        (tmp_path / "train" / folder).mkdir(parents=True)
+        pixels = np.arange(12, dtype=np.uint8)[None]
+        Image.fromarray(pixels if mode == "L" else np.repeat(pixels[..., None], 3, 2)).save(
+            tmp_path / "train" / folder / "a.png"
+        )
+    return open_dataset("camvid-11", tmp_path, "train")
+
+
+def test_every_class_keeps_its_number(camvid):
+    labels = read_frames(camvid, list(range(11)))[0].labels
+    assert labels.tolist() == [[*range(11), UNSCORED]]
+
+
+def test_pixels_of_a_class_held_out_are_not_scored(camvid):
+    labels = read_frames(camvid, [0, 2, 10])[0].labels
+    assert labels.tolist() == [[0, UNSCORED, 1, *[UNSCORED] * 7, 2, UNSCORED]]
+
+
+def test_pixels_are_counted_by_class():
+    frames = make_frames(3)
+    counts = count_pixels(frames, 3)
+    assert int(counts.sum()) == 3 * (96 * 128 - 64)
+    assert counts.tolist() == [int(sum((frame.labels == i).sum() for frame in frames)) for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("canvas", "size"), [((384, 480), (360, 480)), ((192, 256), (180, 240)), ((288, 384), (270, 360))]
+)
+def test_the_image_fills_the_same_share_of_every_canvas(canvas, size):
+    assert content(canvas) == size
+
+
+def test_a_batch_follows_from_its_seed():
+    frames = make_frames(5)
+    one, same, other = (make_batch(frames, 3, (64, 96), (0, step)) for step in (7, 7, 8))
+    assert torch.equal(one.rgb, same.rgb)
+    assert torch.equal(one.labels, same.labels)
+    assert not torch.equal(one.rgb, other.rgb)
+
+
+def test_outside_the_image_all_is_zero_and_unscored():
+    batch = make_batch(make_frames(2), 2, (64, 96), (0, 0))
+    height, width = batch.valid
+    assert (height, width) == (60, 80)
+    outside = torch.ones(64, 96, dtype=torch.bool)
+    outside[:height, :width] = False
+    assert batch.rgb[..., outside].abs().max() == 0
+    assert (batch.labels[:, outside] == UNSCORED).all()
+    assert (batch.labels[:, ~outside] != UNSCORED).float().mean() > 0.9
+
+
+def test_labels_stay_on_what_they_label():
+    batch = make_batch(make_frames(6), 16, (96, 128), (0, 0))
+    rgb, labels = batch.rgb.permute(0, 2, 3, 1), batch.labels
+    for index, colour in enumerate(COLOURS):
+        mean = rgb[labels == index].mean(dim=0)
+        assert int(mean.argmax()) == int(colour.argmax())

@@ -1,0 +1,100 @@
+"""Training images in memory, and the batches made of them: which, how cropped and coloured follows from seed and step.
+
+A batch depends on nothing that went before it, so a resumed run sees what an uninterrupted one sees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from edgeseg.benches.datasets import Dataset
+from edgeseg.preprocess import resize_rgb
+
+Size = tuple[int, int]
+UInt8 = npt.NDArray[np.uint8]
+Int32 = npt.NDArray[np.int32]
+
+SMALLEST_CROP = 0.6  # of the image's height
+ASPECT = 0.1
+UNSCORED = -1
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An image (H, W, 3) uint8 RGB and its labels (H, W) int32, UNSCORED where nothing is scored."""
+
+    rgb: UInt8
+    labels: Int32
+
+
+def read_frames(dataset: Dataset, kept: list[int]) -> list[Frame]:
+    """All images of a split; the labels in `kept` become 0, 1, ..., all others UNSCORED."""
+    table = np.full(len(dataset.classes.names) + 1, UNSCORED, np.int32)
+    table[kept] = np.arange(len(kept), dtype=np.int32)
+    frames = []
+    for index in range(len(dataset)):
+        sample = dataset.load(index)
+        labels = np.where(sample.labels == dataset.ignore, len(table) - 1, sample.labels)
+        frames.append(Frame(sample.rgb, table[labels]))
+    return frames
+
+
+def count_pixels(frames: list[Frame], classes: int) -> Tensor:
+    """(classes,) int64, labelled pixels of each class."""
+    counts = [np.bincount(frame.labels[frame.labels >= 0], minlength=classes) for frame in frames]
+    return torch.from_numpy(np.sum(counts, axis=0))
+
+
+def content(canvas: Size) -> Size:
+    """The part of a canvas that an image fills: 360x480 of 384x480, and the same share of a smaller one."""
+    height = canvas[0] * 15 // 16
+    return height, min(canvas[1], height * 4 // 3)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """rgb (B, 3, H, W) float, 0 to 255, zero outside the upper left `valid`; labels (B, H, W) int64."""
+
+    rgb: Tensor
+    labels: Tensor
+    valid: Size
+
+
+def make_batch(frames: list[Frame], count: int, canvas: Size, seed: tuple[int, ...]) -> Batch:
+    """`count` images drawn, cropped, mirrored and recoloured by a generator of its own, seeded with `seed`."""
+    random, valid = np.random.default_rng(seed), content(canvas)
+    rgb = np.zeros((count, 3, *canvas), np.float32)
+    labels = np.full((count, *canvas), UNSCORED, np.int64)
+    for row in range(count):
+        frame = _cropped(frames[random.integers(len(frames))], valid, random)
+        rgb[row, :, : valid[0], : valid[1]] = _recoloured(frame.rgb, random).transpose(2, 0, 1)
+        labels[row, : valid[0], : valid[1]] = frame.labels
+    return Batch(torch.from_numpy(rgb), torch.from_numpy(labels), valid)
+
+
+def _cropped(frame: Frame, size: Size, random: np.random.Generator) -> Frame:
+    height, width = frame.labels.shape
+    share = np.exp(random.uniform(np.log(SMALLEST_CROP), 0))
+    rows = int(height * share)
+    columns = min(int(width * share * random.uniform(1 - ASPECT, 1 + ASPECT)), width)
+    top, left = random.integers(height - rows + 1), random.integers(width - columns + 1)
+    part = slice(top, top + rows), slice(left, left + columns)
+    rgb = resize_rgb(frame.rgb[part], size)
+    labels = np.asarray(Image.fromarray(frame.labels[part]).resize((size[1], size[0]), Image.Resampling.NEAREST))
+    return Frame(rgb[:, ::-1], labels[:, ::-1]) if random.random() < 0.5 else Frame(rgb, labels)
+
+
+def _recoloured(rgb: UInt8, random: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Contrast, brightness, saturation and tint, each a little off."""
+    pixels = rgb.astype(np.float32)
+    mean = pixels.mean()
+    pixels = (pixels - mean) * random.uniform(0.7, 1.4) + mean * random.uniform(0.7, 1.3)
+    grey = pixels.mean(axis=2, keepdims=True)
+    pixels = grey + (pixels - grey) * random.uniform(0.5, 1.5)
+    return (pixels * random.uniform(0.9, 1.1, 3)).clip(0, 255).astype(np.float32)

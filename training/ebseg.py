@@ -1,0 +1,215 @@
+"""EBSeg at small sizes: the network to train, its first weights, and what its training minimises.
+
+The published model starts from trained encoders. This one starts from nothing, on a few hundred photographs, so both
+encoders are also supervised directly, by classifiers that are thrown away (SAM) or that inference has anyway (CLIP's
+surgery features against the class embeddings). The final scores are supervised per pixel, not by mask classification
+and matching: with one fixed set of labels there is nothing to match, and no query waits for a match to learn from.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgeseg.export.ebseg import CLIP_MEAN, CLIP_STD, SAM_MEAN, SAM_STD, clip_input
+from edgeseg.export.nets.clip import ClipConfig
+from edgeseg.export.nets.ebseg import EBSeg, EBSegConfig, Ensemble, Score
+from edgeseg.export.nets.layers import unit
+from edgeseg.export.nets.pixel_decoder import DecoderConfig, DeformableAttention
+from edgeseg.export.nets.sam import SamConfig
+from edgeseg.export.recipe import Recipe
+
+Size = tuple[int, int]
+PATCH = 16
+MASK_STRIDE = 4
+SCALE = 20.0  # 1 / temperature of the class scores, at the start
+AUXILIARY = 0.5
+
+
+def tiny(recipe: Recipe, embedding: int) -> EBSegConfig:
+    """The sizes of ebseg-tiny: every module of EBSeg, 3.6 million parameters with embeddings of 384."""
+    return EBSegConfig(
+        sam=SamConfig(width=128, depth=8, heads=4, patch=PATCH, grid=30, window=6, taps=(1, 3, 5, 7), hidden=384),
+        clip=ClipConfig(
+            width=recipe.clip_width,
+            heads=4,
+            patch=recipe.clip_patch,
+            grid=15,
+            trunk=6,
+            tail=2,
+            surgery_start=2,
+            hidden=384,
+            embedding=embedding,
+        ),
+        decoder=DecoderConfig(
+            inputs=128,
+            clip=recipe.clip_width,
+            width=64,
+            heads=recipe.decoder_heads,
+            points=4,
+            encoder_layers=2,
+            encoder_hidden=256,
+            decoder_layers=3,
+            decoder_hidden=256,
+            queries=32,
+            embedding=embedding,
+            bias_heads=4,
+        ),
+        text=None,
+        ensemble=Ensemble(**recipe.ensemble),
+    )
+
+
+def initialise(model: EBSeg) -> None:
+    """First weights, from torch's global generator: what each module's paper uses, where it matters."""
+    for name, parameter in model.named_parameters():
+        if parameter.ndim <= 1:
+            nn.init.constant_(parameter, 1.0 if name.endswith("weight") else 0.0)
+        elif parameter.ndim == 4:
+            nn.init.kaiming_normal_(parameter, nonlinearity="relu" if parameter.shape[-1] == 3 else "linear")
+        elif name.endswith("weight") and not any(part in name for part in ("query", "level_embed")):
+            nn.init.xavier_uniform_(parameter)
+        else:
+            nn.init.trunc_normal_(parameter, std=0.02)
+    decoder = model.sem_seg_head.predictor
+    nn.init.normal_(decoder.query_feat.weight)
+    nn.init.normal_(decoder.query_embed.weight)
+    nn.init.ones_(decoder.logit_scale)
+    nn.init.ones_(decoder.bias_scaling.weight)
+    nn.init.constant_(model.ov_classifier.logit_scale, math.log(SCALE))
+    for module in model.modules():
+        if isinstance(module, DeformableAttention):
+            _point_outwards(module)
+
+
+def _point_outwards(attention: DeformableAttention) -> None:
+    """Sampling points start on a star, head by head, further out point by point (Zhu et al. 2021, section A.2)."""
+    nn.init.zeros_(attention.sampling_offsets.weight)
+    nn.init.zeros_(attention.attention_weights.weight)
+    angles = torch.arange(attention.heads) * (2 * math.pi / attention.heads)
+    star = torch.stack((angles.cos(), angles.sin()), dim=-1)
+    star = star / star.abs().amax(dim=-1, keepdim=True)
+    steps = torch.arange(1, attention.points + 1)[:, None]
+    levels = attention.sampling_offsets.out_features // (2 * attention.heads * attention.points)
+    offsets = (star[:, None, None] * steps).expand(-1, levels, -1, -1)
+    with torch.no_grad():
+        attention.sampling_offsets.bias.copy_(offsets.reshape(-1))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one pass gives.
+
+    Attributes:
+        masks: (B, Q, H/4, W/4) logits.
+        classes, classes_a: (B, Q, C) probabilities, the final ones and embedding A's own.
+        clip: (B, C, h, w) logits of CLIP's surgery features.
+        sam: (B, C, H/4, W/4) logits of the classifier that only training has.
+    """
+
+    masks: Tensor
+    classes: Tensor
+    classes_a: Tensor
+    clip: Tensor
+    sam: Tensor
+
+
+class Objective(nn.Module):
+    """The model, the class embeddings it is trained against, and the loss.
+
+    Args:
+        model: to be trained.
+        recipe: gives the scale of CLIP's input.
+        text: (C, D) unit embeddings of the trained classes.
+        weights: (C,) weight of each class in the loss.
+    """
+
+    text: Tensor
+    weights: Tensor
+    sam_mean: Tensor
+    sam_std: Tensor
+    clip_mean: Tensor
+    clip_std: Tensor
+
+    def __init__(self, model: EBSeg, recipe: Recipe, text: Tensor, weights: Tensor) -> None:
+        super().__init__()
+        self.model, self.recipe = model, recipe
+        self.score = Score(model)
+        self.sam_classifier = nn.Linear(model.config.sam.width, len(text) * (PATCH // MASK_STRIDE) ** 2)
+        for name, value in (("text", text), ("weights", weights)):
+            self.register_buffer(name, value, persistent=False)
+        for name, mean, std in (("sam", SAM_MEAN, SAM_STD), ("clip", CLIP_MEAN, CLIP_STD)):
+            self.register_buffer(f"{name}_mean", torch.tensor(mean)[:, None, None], persistent=False)
+            self.register_buffer(f"{name}_std", torch.tensor(std)[:, None, None], persistent=False)
+
+    def forward(self, rgb: Tensor, labels: Tensor, valid: Size) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            rgb: (B, 3, H, W) float, 0 to 255; the canvas, of which the upper left `valid` holds the image.
+            labels: (B, H, W) int, class indices; what lies outside 0..C-1 is not scored.
+            valid: (H, W).
+        """
+        predicted = self.predict(rgb, valid, self.text, torch.ones_like(self.weights))
+        fine = self._shares(labels, MASK_STRIDE)
+        coarse = self._shares(labels, rgb.shape[-2] // predicted.clip.shape[-2])
+        main = self._cross_entropy(mixture(predicted.masks, predicted.classes), fine)
+        extra = self._cross_entropy(mixture(predicted.masks, predicted.classes_a), fine)
+        extra = extra + self._cross_entropy(predicted.clip.log_softmax(dim=1), coarse)
+        extra = extra + self._cross_entropy(predicted.sam.log_softmax(dim=1), fine)
+        return main + AUXILIARY * extra
+
+    def predict(self, rgb: Tensor, valid: Size, text: Tensor, overlap: Tensor) -> Prediction:
+        """One pass for any classes: `text` (C, D) unit embeddings, `overlap` (C,) 1 where a class was trained."""
+        size = int(rgb.shape[-2]), int(rgb.shape[-1])
+        inside = torch.zeros(size, device=rgb.device)
+        inside[: valid[0], : valid[1]] = 1
+        to_sam = (rgb - self.sam_mean) / self.sam_std * inside
+        to_clip = (rgb - self.clip_mean) / self.clip_std * inside
+        scale = self.recipe.clip_scale
+        if scale != 1:
+            to_clip = F.interpolate(to_clip, scale_factor=scale, mode="bilinear")
+        model, clip_size = self.model, clip_input(size, scale)
+        grid = clip_size[0] // self.recipe.clip_patch, clip_size[1] // self.recipe.clip_patch
+        sam_grid = size[0] // PATCH, size[1] // PATCH
+        sam = model.backbone(to_sam)
+        *taps, tokens, surgery = model.clip_visual_extractor(to_clip)
+        masks, a, bias = model.sem_seg_head(sam, (*taps, tokens[:, 1:]), (sam_grid, grid))
+        b, d = model.clip_rec_head(tokens, surgery, bias, masks, grid)
+        scaled = (text * model.ov_classifier.logit_scale.exp()).t()
+        dense = unit(model.clip_rec_head.ln_post(surgery[:, 1:]) @ model.clip_rec_head.proj) @ scaled
+        from_sam = self.sam_classifier(sam[-1]).transpose(1, 2).unflatten(2, sam_grid)
+        return Prediction(
+            masks,
+            self.score(a, b, d, text, overlap),
+            (a @ scaled).softmax(dim=-1),
+            dense.transpose(1, 2).unflatten(2, grid),
+            F.pixel_shuffle(from_sam, PATCH // MASK_STRIDE),
+        )
+
+    def _shares(self, labels: Tensor, stride: int) -> Tensor:
+        """(B, H, W) labels → (B, C, H/stride, W/stride), how much of each cell a class covers."""
+        count = len(self.text)
+        known = torch.where((labels >= 0) & (labels < count), labels, count)
+        return F.avg_pool2d(F.one_hot(known, count + 1)[..., :count].permute(0, 3, 1, 2).float(), stride)
+
+    def _cross_entropy(self, log_probabilities: Tensor, shares: Tensor) -> Tensor:
+        weighted = shares * self.weights[:, None, None]
+        return -(weighted * log_probabilities).sum() / weighted.sum().clamp(min=1.0)
+
+
+def mixture(masks: Tensor, classes: Tensor) -> Tensor:
+    """Log of the share of each class, (B, C, h, w), in the sum over queries of class_probs times sigmoid(masks)."""
+    scores = torch.einsum("bqc,bqhw->bchw", classes, masks.sigmoid()) + 1e-6
+    return scores.log() - scores.sum(dim=1, keepdim=True).log()
+
+
+def class_weights(pixels: Tensor) -> Tensor:
+    """(C,) pixel counts → weights: inverse square root of the frequency, at most 6, of mean 1 over all pixels."""
+    share = pixels.double() / pixels.sum()
+    weights = (share.mean() / share.clamp(min=1e-12)).sqrt().clamp(max=6.0)
+    return (weights / (weights * share).sum()).float()
