@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,21 @@ from edgeseg.benches.datasets import open_dataset
 from edgeseg.export.nets.ebseg import EBSeg
 from edgeseg.export.recipe import preset
 
-from .data import count_pixels, read_frames
+from .data import Sampler, count_pixels, read_frames
 from .ebseg import Objective, class_weights, initialise, tiny
-from .loop import Phase, Plan, Run
+from .loop import Cycle, Phase, Plan, Run
 from .score import confusion, ious
 from .text import embed
 
 RECIPE, DATASET = "ebseg-tiny", "camvid-11"
-# Canvases with their shares of the steps. Small ones are cheap; the last one is what the model is scored on.
-PHASES = (((192, 256), 0.65), ((288, 384), 0.15), ((384, 480), 0.2))
+# Small canvases are cheap; the last one is what the model is scored on, and the last phase goes for its rare classes.
+PHASES = (
+    Phase((192, 256), 3900, batch=4),
+    Phase((288, 384), 600, batch=4),
+    Phase((384, 480), 750, batch=2),
+    Phase((384, 480), 1500, batch=2, hard=True),
+)
+CYCLES = (Cycle(0, 1e-3, 6000), Cycle(5250, 4e-4, 1500))
 VALIDATIONS = 5  # in the last phase
 SAVE_EVERY = 50
 
@@ -29,9 +36,7 @@ SAVE_EVERY = 50
 @click.command()
 @click.option("--root", type=click.Path(path_type=Path, exists=True), required=True, help="CamVid's folder.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of state and weights.")
-@click.option("--steps", default=6000, show_default=True)
-@click.option("--batch", default=4, show_default=True, help="Images a step.")
-@click.option("--rate", default=1e-3, show_default=True, help="Highest learning rate.")
+@click.option("--scale", default=1.0, show_default=True, help="Share of the steps, for a shorter run.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="As torch names it.")
 @click.option("--hold-out", default="", help="Class names, between commas, whose pixels are not trained on.")
@@ -49,7 +54,7 @@ def main(root: Path, output: Path, hold_out: str, device: str, **options: Any) -
     model = EBSeg(tiny(recipe, embedding=text.shape[1]))
     initialise(model)
     objective = Objective(model, recipe, text, class_weights(count_pixels(frames, len(kept)))).to(device)
-    run = Run(objective, frames, _plan(**options), output)
+    run = Run(objective, Sampler(frames, len(kept)), _plan(**options), output)
 
     def validate(average: Objective) -> float:
         return float(ious(confusion(average, judged, text, torch.ones(len(kept)))).mean())
@@ -67,13 +72,16 @@ def _kept(names: tuple[str, ...], hold_out: str) -> list[int]:
     return [index for index, name in enumerate(names) if name not in held]
 
 
-def _plan(steps: int, batch: int, rate: float, seed: int) -> Plan:
-    if steps < 1:
-        raise click.UsageError("--steps must be at least 1")
-    counts = [round(steps * share) for _, share in PHASES[:-1]]
-    counts.append(steps - sum(counts))
-    phases = tuple(Phase(canvas, count) for (canvas, _), count in zip(PHASES, counts, strict=True))
-    return Plan(seed, batch, rate, phases, max(1, counts[-1] // VALIDATIONS))
+def _plan(scale: float, seed: int) -> Plan:
+    if not 0 < scale <= 1:
+        raise click.UsageError("--scale takes a share, above 0 and at most 1")
+
+    def part(steps: int) -> int:
+        return max(1, round(steps * scale))
+
+    phases = tuple(replace(phase, steps=part(phase.steps)) for phase in PHASES)
+    cycles = tuple(Cycle(round(cycle.start * scale), cycle.rate, part(cycle.length)) for cycle in CYCLES)
+    return Plan(seed, cycles, phases, max(1, phases[-1].steps // VALIDATIONS))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,22 @@ Int32 = npt.NDArray[np.int32]
 
 SMALLEST_CROP = 0.6  # of the image's height
 ASPECT = 0.1
+HELD = 400  # pixels of a class that a frame must have to be drawn for it
 UNSCORED = -1
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Ranges of the factors by which an image is recoloured."""
+
+    contrast: tuple[float, float]
+    brightness: tuple[float, float]
+    saturation: tuple[float, float]
+    tint: tuple[float, float] = (0.9, 1.1)
+
+
+MILD = Jitter((0.7, 1.4), (0.7, 1.3), (0.5, 1.5))
+HARD = Jitter((0.5, 1.6), (0.4, 1.5), (0.3, 1.7), (0.85, 1.15))
 
 
 @dataclass(frozen=True)
@@ -66,16 +81,41 @@ class Batch:
     valid: Size
 
 
-def make_batch(frames: list[Frame], count: int, canvas: Size, seed: tuple[int, ...]) -> Batch:
-    """`count` images drawn, cropped, mirrored and recoloured by a generator of its own, seeded with `seed`."""
-    random, valid = np.random.default_rng(seed), content(canvas)
-    rgb = np.zeros((count, 3, *canvas), np.float32)
-    labels = np.full((count, *canvas), UNSCORED, np.int64)
-    for row in range(count):
-        frame = _cropped(frames[random.integers(len(frames))], valid, random)
-        rgb[row, :, : valid[0], : valid[1]] = _recoloured(frame.rgb, random).transpose(2, 0, 1)
-        labels[row, : valid[0], : valid[1]] = frame.labels
-    return Batch(torch.from_numpy(rgb), torch.from_numpy(labels), valid)
+class Sampler:
+    """Draws batches from the frames of a split.
+
+    Args:
+        frames: of the split.
+        classes: how many there are.
+    """
+
+    def __init__(self, frames: list[Frame], classes: int) -> None:
+        self._frames = frames
+        self._holders = [[f for f in frames if (f.labels == index).sum() >= HELD] for index in range(classes)]
+
+    def batch(self, count: int, canvas: Size, seed: tuple[int, ...], hard: bool = False) -> Batch:
+        """`count` images drawn, cropped, mirrored and recoloured by a generator of its own, seeded with `seed`.
+
+        Args:
+            count: images.
+            canvas: their (H, W).
+            seed: numbers, not negative.
+            hard: draw each class as often as any other, and recolour more strongly.
+        """
+        random, valid = np.random.default_rng(seed), content(canvas)
+        rgb = np.zeros((count, 3, *canvas), np.float32)
+        labels = np.full((count, *canvas), UNSCORED, np.int64)
+        for row in range(count):
+            frame = _cropped(self._draw(random, hard), valid, random)
+            coloured = _recoloured(frame.rgb, random, HARD if hard else MILD)
+            rgb[row, :, : valid[0], : valid[1]] = coloured.transpose(2, 0, 1)
+            labels[row, : valid[0], : valid[1]] = frame.labels
+        return Batch(torch.from_numpy(rgb), torch.from_numpy(labels), valid)
+
+    def _draw(self, random: np.random.Generator, hard: bool) -> Frame:
+        frames = self._holders[random.integers(len(self._holders))] if hard else self._frames
+        frames = frames or self._frames
+        return frames[random.integers(len(frames))]
 
 
 def _cropped(frame: Frame, size: Size, random: np.random.Generator) -> Frame:
@@ -90,11 +130,10 @@ def _cropped(frame: Frame, size: Size, random: np.random.Generator) -> Frame:
     return Frame(rgb[:, ::-1], labels[:, ::-1]) if random.random() < 0.5 else Frame(rgb, labels)
 
 
-def _recoloured(rgb: UInt8, random: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Contrast, brightness, saturation and tint, each a little off."""
+def _recoloured(rgb: UInt8, random: np.random.Generator, jitter: Jitter) -> npt.NDArray[np.float32]:
     pixels = rgb.astype(np.float32)
     mean = pixels.mean()
-    pixels = (pixels - mean) * random.uniform(0.7, 1.4) + mean * random.uniform(0.7, 1.3)
+    pixels = (pixels - mean) * random.uniform(*jitter.contrast) + mean * random.uniform(*jitter.brightness)
     grey = pixels.mean(axis=2, keepdims=True)
-    pixels = grey + (pixels - grey) * random.uniform(0.5, 1.5)
-    return (pixels * random.uniform(0.9, 1.1, 3)).clip(0, 255).astype(np.float32)
+    pixels = grey + (pixels - grey) * random.uniform(*jitter.saturation)
+    return (pixels * random.uniform(*jitter.tint, 3)).clip(0, 255).astype(np.float32)

@@ -146,18 +146,22 @@ class Objective(nn.Module):
             self.register_buffer(f"{name}_mean", torch.tensor(mean)[:, None, None], persistent=False)
             self.register_buffer(f"{name}_std", torch.tensor(std)[:, None, None], persistent=False)
 
-    def forward(self, rgb: Tensor, labels: Tensor, valid: Size) -> Tensor:
+    def forward(self, rgb: Tensor, labels: Tensor, valid: Size, jaccard: float = 0.0) -> Tensor:
         """The loss of a batch.
 
         Args:
             rgb: (B, 3, H, W) float, 0 to 255; the canvas, of which the upper left `valid` holds the image.
             labels: (B, H, W) int, class indices; what lies outside 0..C-1 is not scored.
             valid: (H, W).
+            jaccard: weight of 1 - the mean soft IoU, which counts a rare class as much as any other.
         """
         predicted = self.predict(rgb, valid, self.text, torch.ones_like(self.weights))
         fine = self._shares(labels, MASK_STRIDE)
         coarse = self._shares(labels, rgb.shape[-2] // predicted.clip.shape[-2])
-        main = self._cross_entropy(mixture(predicted.masks, predicted.classes), fine)
+        final = mixture(predicted.masks, predicted.classes)
+        main = self._cross_entropy(final, fine)
+        if jaccard:
+            main = main + jaccard * (1 - soft_iou(final.exp(), fine))
         extra = self._cross_entropy(mixture(predicted.masks, predicted.classes_a), fine)
         extra = extra + self._cross_entropy(predicted.clip.log_softmax(dim=1), coarse)
         extra = extra + self._cross_entropy(predicted.sam.log_softmax(dim=1), fine)
@@ -206,6 +210,16 @@ def mixture(masks: Tensor, classes: Tensor) -> Tensor:
     """Log of the share of each class, (B, C, h, w), in the sum over queries of class_probs times sigmoid(masks)."""
     scores = torch.einsum("bqc,bqhw->bchw", classes, masks.sigmoid()) + 1e-6
     return scores.log() - scores.sum(dim=1, keepdim=True).log()
+
+
+def soft_iou(probabilities: Tensor, shares: Tensor) -> Tensor:
+    """Mean over the classes that are there of the soft intersection over union; both (B, C, h, w)."""
+    labelled = shares.sum(dim=1, keepdim=True)
+    probabilities = probabilities * labelled
+    both = (probabilities * shares).sum(dim=(0, 2, 3))
+    either = (probabilities + shares).sum(dim=(0, 2, 3)) - both
+    there = shares.sum(dim=(0, 2, 3)) > 0
+    return (both / either.clamp(min=1e-6))[there].mean()
 
 
 def class_weights(pixels: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .data import Frame, make_batch
+from .data import Sampler
 from .ebseg import Objective
 
 Size = tuple[int, int]
@@ -24,14 +24,26 @@ LAST_RATE = 0.01
 WEIGHT_DECAY = 0.05
 CLIP_NORM = 1.0
 AVERAGE = 0.999
+JACCARD = 1.0
 
 
 @dataclass(frozen=True)
 class Phase:
-    """So many steps on one canvas."""
+    """So many steps on one canvas, `batch` images each; `hard`: as in `Sampler.batch`, and with the Jaccard loss."""
 
     canvas: Size
     steps: int
+    batch: int
+    hard: bool = False
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """From step `start` on the rate falls from `rate` along a cosine of `length` steps, if no other cycle begins."""
+
+    start: int
+    rate: float
+    length: int
 
 
 @dataclass(frozen=True)
@@ -40,15 +52,13 @@ class Plan:
 
     Attributes:
         seed: of the first weights and of every batch.
-        batch: images a step.
-        rate: the highest learning rate.
+        cycles: of the learning rate, in the order of their starts.
         phases: small canvases first, since they cost least.
         validate: validate every so many steps of the last phase, counted from its end.
     """
 
     seed: int
-    batch: int
-    rate: float
+    cycles: tuple[Cycle, ...]
     phases: tuple[Phase, ...]
     validate: int
 
@@ -57,18 +67,19 @@ class Plan:
         """Of all phases."""
         return sum(phase.steps for phase in self.phases)
 
-    def canvas(self, step: int) -> Size:
+    def phase(self, step: int) -> Phase:
         """Of a step, counted from 0."""
         for phase in self.phases:
             if step < phase.steps:
-                return phase.canvas
+                return phase
             step -= phase.steps
-        return self.phases[-1].canvas
+        raise IndexError(f"the plan ends {step} steps before")
 
     def rate_at(self, step: int) -> float:
-        """Linear warm-up, then a cosine down to a hundredth."""
-        cosine = 0.5 + 0.5 * math.cos(math.pi * step / max(self.steps, 1))
-        return self.rate * min(1.0, (step + 1) / WARM_UP) * (LAST_RATE + (1 - LAST_RATE) * cosine)
+        """Linear warm-up once, then cosines down to a hundredth."""
+        cycle = next(cycle for cycle in reversed(self.cycles) if cycle.start <= step)
+        cosine = 0.5 + 0.5 * math.cos(math.pi * (step - cycle.start) / cycle.length)
+        return cycle.rate * min(1.0, (step + 1) / WARM_UP) * (LAST_RATE + (1 - LAST_RATE) * cosine)
 
 
 class Run:
@@ -76,15 +87,15 @@ class Run:
 
     Args:
         objective: with its first weights.
-        frames: training images.
+        sampler: of the training images.
         plan: what to do.
         folder: of the state; a state of the same plan that lies there is taken up.
     """
 
-    def __init__(self, objective: Objective, frames: list[Frame], plan: Plan, folder: Path) -> None:
-        self.objective, self.frames, self.plan = objective, frames, plan
+    def __init__(self, objective: Objective, sampler: Sampler, plan: Plan, folder: Path) -> None:
+        self.objective, self.sampler, self.plan = objective, sampler, plan
         self.average = copy.deepcopy(objective).requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(_groups(objective), lr=plan.rate, betas=(0.9, 0.98))
+        self.optimiser = torch.optim.AdamW(_groups(objective), betas=(0.9, 0.98))
         self.step = 0
         self.best: tuple[float, dict[str, Tensor]] = (-1.0, {})
         self._path, self._log = folder / "state.pt", folder / "log.jsonl"
@@ -105,9 +116,11 @@ class Run:
         plan, step = self.plan, self.step
         for group in self.optimiser.param_groups:
             group["lr"] = plan.rate_at(step)
-        batch = make_batch(self.frames, plan.batch, plan.canvas(step), (plan.seed, step))
+        phase = plan.phase(step)
+        batch = self.sampler.batch(phase.batch, phase.canvas, (plan.seed, step), phase.hard)
         device = self.objective.text.device
-        loss: Tensor = self.objective(batch.rgb.to(device), batch.labels.to(device), batch.valid)
+        rgb, labels = batch.rgb.to(device), batch.labels.to(device)
+        loss: Tensor = self.objective(rgb, labels, batch.valid, JACCARD if phase.hard else 0.0)
         self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.objective.parameters(), CLIP_NORM)

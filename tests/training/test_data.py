@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from edgeseg.benches.datasets import open_dataset
-from tests.training.small import COLOURS, make_frames
-from training.data import UNSCORED, content, count_pixels, make_batch, read_frames
+from tests.training.small import CLASSES, COLOURS, make_frames
+from training.data import HELD, UNSCORED, Frame, Sampler, content, count_pixels, read_frames
 
 pytestmark = pytest.mark.torch
 
@@ -50,16 +50,17 @@ def test_the_image_fills_the_same_share_of_every_canvas(canvas, size):
     assert content(canvas) == size
 
 
-def test_a_batch_follows_from_its_seed():
-    frames = make_frames(5)
-    one, same, other = (make_batch(frames, 3, (64, 96), (0, step)) for step in (7, 7, 8))
+@pytest.mark.parametrize("hard", [False, True])
+def test_a_batch_follows_from_its_seed(hard):
+    sampler = Sampler(make_frames(5), CLASSES)
+    one, same, other = (sampler.batch(3, (64, 96), (0, step), hard) for step in (7, 7, 8))
     assert torch.equal(one.rgb, same.rgb)
     assert torch.equal(one.labels, same.labels)
     assert not torch.equal(one.rgb, other.rgb)
 
 
 def test_outside_the_image_all_is_zero_and_unscored():
-    batch = make_batch(make_frames(2), 2, (64, 96), (0, 0))
+    batch = Sampler(make_frames(2), CLASSES).batch(2, (64, 96), (0, 0))
     height, width = batch.valid
     assert (height, width) == (60, 80)
     outside = torch.ones(64, 96, dtype=torch.bool)
@@ -70,8 +71,23 @@ def test_outside_the_image_all_is_zero_and_unscored():
 
 
 def test_labels_stay_on_what_they_label():
-    batch = make_batch(make_frames(6), 16, (96, 128), (0, 0))
+    batch = Sampler(make_frames(6), CLASSES).batch(16, (96, 128), (0, 0))
     rgb, labels = batch.rgb.permute(0, 2, 3, 1), batch.labels
     for index, colour in enumerate(COLOURS):
         mean = rgb[labels == index].mean(dim=0)
         assert int(mean.argmax()) == int(colour.argmax())
+
+
+def test_a_hard_batch_draws_a_rare_class_as_often_as_any_other():
+    frames = make_frames(20)
+    frames = [Frame(f.rgb, np.where(f.labels == 2, UNSCORED, f.labels)) for f in frames]
+    rare = frames[0].labels.copy()
+    rare[40:60, 50:80] = 2
+    assert (rare == 2).sum() >= HELD
+    frames[0] = Frame(frames[0].rgb, rare)
+    sampler = Sampler(frames, CLASSES)
+    with_rare = {
+        hard: sum(bool((sampler.batch(1, (96, 128), (0, step), hard).labels == 2).any()) for step in range(90))
+        for hard in (False, True)
+    }
+    assert with_rare[False] < 10 < 15 < with_rare[True]

@@ -12,7 +12,7 @@ from edgeseg.export.ebseg import detect
 from edgeseg.export.recipe import preset
 from edgeseg.preprocess import preprocess
 from tests.training.small import CLASSES, make_frames, make_objective
-from training.ebseg import Objective, class_weights, mixture, tiny
+from training.ebseg import Objective, class_weights, mixture, soft_iou, tiny
 from training.score import confusion, ious
 
 pytestmark = pytest.mark.torch
@@ -57,7 +57,7 @@ def test_soft_labels_are_shares_of_a_cell(objective):
 
 def test_the_mixture_is_the_score_the_runtime_composes(objective):
     masks, classes = torch.randn(1, 5, 3, 4), torch.rand(1, 5, CLASSES)
-    plain = sum(classes[0, q, :, None, None] * masks[0, q].sigmoid() for q in range(5))
+    plain = torch.stack([classes[0, q, :, None, None] * masks[0, q].sigmoid() for q in range(5)]).sum(dim=0)
     expected = plain / plain.sum(dim=0)
     torch.testing.assert_close(mixture(masks, classes)[0].exp(), expected, rtol=1e-4, atol=1e-6)
 
@@ -68,6 +68,15 @@ def test_a_right_prediction_costs_less_than_a_wrong_one(objective):
     right, wrong = torch.full((1, CLASSES, 2, 2), -5.0), torch.full((1, CLASSES, 2, 2), -5.0)
     right[:, 1], wrong[:, 2] = 0, 0
     assert objective._cross_entropy(right, shares) < objective._cross_entropy(wrong, shares)
+
+
+def test_soft_iou_of_hard_predictions_is_the_iou_of_the_classes_that_are_there():
+    labels = torch.tensor([[[0, 0, 1, 1]]])
+    predicted = torch.tensor([[[0, 1, 1, 1]]])
+    one_hot = [torch.nn.functional.one_hot(x, 3).permute(0, 3, 1, 2).float() for x in (predicted, labels)]
+    assert float(soft_iou(*one_hot)) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    unscored = one_hot[1] * torch.tensor([1.0, 0, 1, 1])
+    assert float(soft_iou(one_hot[0], unscored)) == pytest.approx(1)
 
 
 def test_training_reads_the_inputs_that_the_runtime_makes(objective, monkeypatch):

@@ -7,8 +7,9 @@ import json
 import pytest
 import torch
 
-from tests.training.small import make_frames, make_objective, make_plan
-from training.loop import Phase, Plan, Run
+from tests.training.small import CLASSES, make_frames, make_objective, make_plan
+from training.data import Sampler
+from training.loop import Cycle, Phase, Plan, Run
 
 pytestmark = pytest.mark.torch
 
@@ -23,9 +24,9 @@ def _deterministic():
 def train(folder, steps, stops=(), batch=2, score=lambda average: 0.0):
     """Run `steps` steps in a folder, anew from disk after each of `stops`."""
     folder.mkdir(exist_ok=True)
-    frames = make_frames(4)
+    sampler = Sampler(make_frames(4), CLASSES)
     for until in (*stops, steps):
-        run = Run(make_objective(), frames, make_plan(steps, batch), folder)
+        run = Run(make_objective(), sampler, make_plan(steps, batch), folder)
         run.run(until, score, save_every=1000)
     return run
 
@@ -51,11 +52,11 @@ def test_two_runs_of_fifty_steps_with_one_seed_give_the_same_weights(tmp_path):
 
 
 def test_another_seed_gives_other_weights(tmp_path):
-    frames = make_frames(4)
+    sampler = Sampler(make_frames(4), CLASSES)
     runs = []
     for seed in (0, 1):
-        plan = Plan(seed, 2, 1e-3, (Phase((64, 64), 1),), validate=1)
-        runs.append(Run(make_objective(), frames, plan, tmp_path / str(seed)))
+        plan = Plan(seed, (Cycle(0, 1e-3, 1),), (Phase((64, 64), 1, 2),), validate=1)
+        runs.append(Run(make_objective(), sampler, plan, tmp_path / str(seed)))
         (tmp_path / str(seed)).mkdir()
         runs[-1].run(1, lambda average: 0.0, save_every=1)
     assert not torch.equal(
@@ -75,15 +76,17 @@ def test_the_best_validated_weights_are_kept_over_a_stop(tmp_path):
 def test_a_state_of_another_plan_is_refused(tmp_path):
     train(tmp_path / "a", 2)
     with pytest.raises(SystemExit, match="another plan"):
-        Run(make_objective(), make_frames(1), make_plan(4), tmp_path / "a")
+        Run(make_objective(), Sampler(make_frames(1), CLASSES), make_plan(4), tmp_path / "a")
 
 
-def test_rates_rise_and_then_fall():
-    plan = Plan(0, 4, 1.0, (Phase((64, 64), 1000),), validate=1)
+def test_rates_rise_and_then_fall_in_every_cycle():
+    plan = Plan(0, (Cycle(0, 1.0, 2000), Cycle(1000, 0.5, 500)), (Phase((64, 64), 1500, 4),), validate=1)
     rates = [plan.rate_at(step) for step in (0, 100, 199, 500, 999)]
     assert rates == sorted(rates[:3]) + sorted(rates[3:], reverse=True)
     assert rates[0] < 0.01
-    assert rates[-1] == pytest.approx(0.01, abs=1e-4)
+    assert rates[-1] == pytest.approx(0.505, abs=1e-3)
+    assert plan.rate_at(1000) == 0.5
+    assert plan.rate_at(1500) == pytest.approx(0.005)
 
 
 @pytest.mark.slow
@@ -91,8 +94,6 @@ def test_the_loss_falls(tmp_path):
     run = train(tmp_path / "a", 60, batch=4)
     frames = make_frames(8)
     with torch.no_grad():
-        from training.data import make_batch
-
-        batch = make_batch(frames, 8, (64, 96), (99,))
+        batch = Sampler(frames, CLASSES).batch(8, (64, 96), (99,))
         before, after = (float(o(batch.rgb, batch.labels, batch.valid)) for o in (make_objective(), run.objective))
     assert after < 0.6 * before
