@@ -30,14 +30,10 @@ UNSCORED = -1
 class Jitter:
     """Ranges of the factors by which an image is recoloured."""
 
-    contrast: tuple[float, float]
-    brightness: tuple[float, float]
-    saturation: tuple[float, float]
+    contrast: tuple[float, float] = (0.6, 1.5)
+    brightness: tuple[float, float] = (0.5, 1.4)
+    saturation: tuple[float, float] = (0.4, 1.6)
     tint: tuple[float, float] = (0.9, 1.1)
-
-
-MILD = Jitter((0.7, 1.4), (0.7, 1.3), (0.5, 1.5))
-HARD = Jitter((0.5, 1.6), (0.4, 1.5), (0.3, 1.7), (0.85, 1.15))
 
 
 @dataclass(frozen=True)
@@ -93,28 +89,23 @@ class Sampler:
         self._frames = frames
         self._holders = [[f for f in frames if (f.labels == index).sum() >= HELD] for index in range(classes)]
 
-    def batch(self, count: int, canvas: Size, seed: tuple[int, ...], hard: bool = False) -> Batch:
-        """`count` images drawn, cropped, mirrored and recoloured by a generator of its own, seeded with `seed`.
+    def batch(self, count: int, canvas: Size, seed: tuple[int, ...]) -> Batch:
+        """`count` images on a canvas, drawn, cropped, mirrored and recoloured by a generator seeded with `seed`.
 
-        Args:
-            count: images.
-            canvas: their (H, W).
-            seed: numbers, not negative.
-            hard: draw each class as often as any other, and recolour more strongly.
+        Each class is drawn as often as any other, and then one of the frames that hold it.
         """
         random, valid = np.random.default_rng(seed), content(canvas)
         rgb = np.zeros((count, 3, *canvas), np.float32)
         labels = np.full((count, *canvas), UNSCORED, np.int64)
         for row in range(count):
-            frame = _cropped(self._draw(random, hard), valid, random)
-            coloured = _recoloured(frame.rgb, random, HARD if hard else MILD)
+            frame = _cropped(self._draw(random), valid, random)
+            coloured = _recoloured(frame.rgb, random, Jitter())
             rgb[row, :, : valid[0], : valid[1]] = coloured.transpose(2, 0, 1)
             labels[row, : valid[0], : valid[1]] = frame.labels
         return Batch(torch.from_numpy(rgb), torch.from_numpy(labels), valid)
 
-    def _draw(self, random: np.random.Generator, hard: bool) -> Frame:
-        frames = self._holders[random.integers(len(self._holders))] if hard else self._frames
-        frames = frames or self._frames
+    def _draw(self, random: np.random.Generator) -> Frame:
+        frames = self._holders[random.integers(len(self._holders))] or self._frames
         return frames[random.integers(len(frames))]
 
 

@@ -2,8 +2,9 @@
 
 The published model starts from trained encoders. This one starts from nothing, on a few hundred photographs, so both
 encoders are also supervised directly, by classifiers that are thrown away (SAM) or that inference has anyway (CLIP's
-surgery features against the class embeddings). The final scores are supervised per pixel, not by mask classification
-and matching: with one fixed set of labels there is nothing to match, and no query waits for a match to learn from.
+surgery features against the class embeddings). The queries are supervised twice: by the final scores of every pixel,
+and by mask classification with matching (`matching`). Pixels alone were tried: most queries became copies of each
+other, and no query was left for a rare class.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from edgeseg.export.nets.layers import unit
 from edgeseg.export.nets.pixel_decoder import DecoderConfig, DeformableAttention
 from edgeseg.export.nets.sam import SamConfig
 from edgeseg.export.recipe import Recipe
+
+from .matching import matching_loss
 
 Size = tuple[int, int]
 PATCH = 16
@@ -106,14 +109,17 @@ class Prediction:
 
     Attributes:
         masks: (B, Q, H/4, W/4) logits.
-        classes, classes_a: (B, Q, C) probabilities, the final ones and embedding A's own.
+        classes: (B, Q, C) final probabilities.
+        logits_a: (B, Q, C + 1) of embedding A, the background last; logits_b, logits_d: (B, Q, C) of the others.
         clip: (B, C, h, w) logits of CLIP's surgery features.
         sam: (B, C, H/4, W/4) logits of the classifier that only training has.
     """
 
     masks: Tensor
     classes: Tensor
-    classes_a: Tensor
+    logits_a: Tensor
+    logits_b: Tensor
+    logits_d: Tensor
     clip: Tensor
     sam: Tensor
 
@@ -146,26 +152,21 @@ class Objective(nn.Module):
             self.register_buffer(f"{name}_mean", torch.tensor(mean)[:, None, None], persistent=False)
             self.register_buffer(f"{name}_std", torch.tensor(std)[:, None, None], persistent=False)
 
-    def forward(self, rgb: Tensor, labels: Tensor, valid: Size, jaccard: float = 0.0) -> Tensor:
+    def forward(self, rgb: Tensor, labels: Tensor, valid: Size) -> Tensor:
         """The loss of a batch.
 
         Args:
             rgb: (B, 3, H, W) float, 0 to 255; the canvas, of which the upper left `valid` holds the image.
             labels: (B, H, W) int, class indices; what lies outside 0..C-1 is not scored.
             valid: (H, W).
-            jaccard: weight of 1 - the mean soft IoU, which counts a rare class as much as any other.
         """
-        predicted = self.predict(rgb, valid, self.text, torch.ones_like(self.weights))
+        made = self.predict(rgb, valid, self.text, torch.ones_like(self.weights))
         fine = self._shares(labels, MASK_STRIDE)
-        coarse = self._shares(labels, rgb.shape[-2] // predicted.clip.shape[-2])
-        final = mixture(predicted.masks, predicted.classes)
-        main = self._cross_entropy(final, fine)
-        if jaccard:
-            main = main + jaccard * (1 - soft_iou(final.exp(), fine))
-        extra = self._cross_entropy(mixture(predicted.masks, predicted.classes_a), fine)
-        extra = extra + self._cross_entropy(predicted.clip.log_softmax(dim=1), coarse)
-        extra = extra + self._cross_entropy(predicted.sam.log_softmax(dim=1), fine)
-        return main + AUXILIARY * extra
+        coarse = self._shares(labels, rgb.shape[-2] // made.clip.shape[-2])
+        pixels = self._cross_entropy(mixture(made.masks, made.classes), fine)
+        encoders = self._cross_entropy(made.clip.log_softmax(dim=1), coarse)
+        encoders = encoders + self._cross_entropy(made.sam.log_softmax(dim=1), fine)
+        return pixels + AUXILIARY * encoders + matching_loss(made, fine)
 
     def predict(self, rgb: Tensor, valid: Size, text: Tensor, overlap: Tensor) -> Prediction:
         """One pass for any classes: `text` (C, D) unit embeddings, `overlap` (C,) 1 where a class was trained."""
@@ -174,23 +175,26 @@ class Objective(nn.Module):
         inside[: valid[0], : valid[1]] = 1
         to_sam = (rgb - self.sam_mean) / self.sam_std * inside
         to_clip = (rgb - self.clip_mean) / self.clip_std * inside
-        scale = self.recipe.clip_scale
-        if scale != 1:
-            to_clip = F.interpolate(to_clip, scale_factor=scale, mode="bilinear")
-        model, clip_size = self.model, clip_input(size, scale)
+        ratio = self.recipe.clip_scale
+        if ratio != 1:
+            to_clip = F.interpolate(to_clip, scale_factor=ratio, mode="bilinear")
+        model, clip_size = self.model, clip_input(size, ratio)
         grid = clip_size[0] // self.recipe.clip_patch, clip_size[1] // self.recipe.clip_patch
         sam_grid = size[0] // PATCH, size[1] // PATCH
         sam = model.backbone(to_sam)
         *taps, tokens, surgery = model.clip_visual_extractor(to_clip)
         masks, a, bias = model.sem_seg_head(sam, (*taps, tokens[:, 1:]), (sam_grid, grid))
         b, d = model.clip_rec_head(tokens, surgery, bias, masks, grid)
-        scaled = (text * model.ov_classifier.logit_scale.exp()).t()
+        scale = model.ov_classifier.logit_scale.exp()
+        scaled, background = (text * scale).t(), unit(model.ov_classifier.bg_embed).t() * scale
         dense = unit(model.clip_rec_head.ln_post(surgery[:, 1:]) @ model.clip_rec_head.proj) @ scaled
         from_sam = self.sam_classifier(sam[-1]).transpose(1, 2).unflatten(2, sam_grid)
         return Prediction(
             masks,
             self.score(a, b, d, text, overlap),
-            (a @ scaled).softmax(dim=-1),
+            torch.cat((a @ scaled, a @ background), dim=-1),
+            b @ scaled,
+            d @ scaled,
             dense.transpose(1, 2).unflatten(2, grid),
             F.pixel_shuffle(from_sam, PATCH // MASK_STRIDE),
         )
@@ -210,16 +214,6 @@ def mixture(masks: Tensor, classes: Tensor) -> Tensor:
     """Log of the share of each class, (B, C, h, w), in the sum over queries of class_probs times sigmoid(masks)."""
     scores = torch.einsum("bqc,bqhw->bchw", classes, masks.sigmoid()) + 1e-6
     return scores.log() - scores.sum(dim=1, keepdim=True).log()
-
-
-def soft_iou(probabilities: Tensor, shares: Tensor) -> Tensor:
-    """Mean over the classes that are there of the soft intersection over union; both (B, C, h, w)."""
-    labelled = shares.sum(dim=1, keepdim=True)
-    probabilities = probabilities * labelled
-    both = (probabilities * shares).sum(dim=(0, 2, 3))
-    either = (probabilities + shares).sum(dim=(0, 2, 3)) - both
-    there = shares.sum(dim=(0, 2, 3)) > 0
-    return (both / either.clamp(min=1e-6))[there].mean()
 
 
 def class_weights(pixels: Tensor) -> Tensor:

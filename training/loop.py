@@ -24,26 +24,15 @@ LAST_RATE = 0.01
 WEIGHT_DECAY = 0.05
 CLIP_NORM = 1.0
 AVERAGE = 0.999
-JACCARD = 1.0
 
 
 @dataclass(frozen=True)
 class Phase:
-    """So many steps on one canvas, `batch` images each; `hard`: as in `Sampler.batch`, and with the Jaccard loss."""
+    """So many steps on one canvas, `batch` images each."""
 
     canvas: Size
     steps: int
     batch: int
-    hard: bool = False
-
-
-@dataclass(frozen=True)
-class Cycle:
-    """From step `start` on the rate falls from `rate` along a cosine of `length` steps, if no other cycle begins."""
-
-    start: int
-    rate: float
-    length: int
 
 
 @dataclass(frozen=True)
@@ -52,13 +41,13 @@ class Plan:
 
     Attributes:
         seed: of the first weights and of every batch.
-        cycles: of the learning rate, in the order of their starts.
+        rate: the highest learning rate.
         phases: small canvases first, since they cost least.
         validate: validate every so many steps of the last phase, counted from its end.
     """
 
     seed: int
-    cycles: tuple[Cycle, ...]
+    rate: float
     phases: tuple[Phase, ...]
     validate: int
 
@@ -76,10 +65,9 @@ class Plan:
         raise IndexError(f"the plan ends {step} steps before")
 
     def rate_at(self, step: int) -> float:
-        """Linear warm-up once, then cosines down to a hundredth."""
-        cycle = next(cycle for cycle in reversed(self.cycles) if cycle.start <= step)
-        cosine = 0.5 + 0.5 * math.cos(math.pi * (step - cycle.start) / cycle.length)
-        return cycle.rate * min(1.0, (step + 1) / WARM_UP) * (LAST_RATE + (1 - LAST_RATE) * cosine)
+        """Linear warm-up, then a cosine down to a hundredth."""
+        cosine = 0.5 + 0.5 * math.cos(math.pi * step / self.steps)
+        return self.rate * min(1.0, (step + 1) / WARM_UP) * (LAST_RATE + (1 - LAST_RATE) * cosine)
 
 
 class Run:
@@ -117,10 +105,10 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = plan.rate_at(step)
         phase = plan.phase(step)
-        batch = self.sampler.batch(phase.batch, phase.canvas, (plan.seed, step), phase.hard)
+        batch = self.sampler.batch(phase.batch, phase.canvas, (plan.seed, step))
         device = self.objective.text.device
         rgb, labels = batch.rgb.to(device), batch.labels.to(device)
-        loss: Tensor = self.objective(rgb, labels, batch.valid, JACCARD if phase.hard else 0.0)
+        loss: Tensor = self.objective(rgb, labels, batch.valid)
         self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.objective.parameters(), CLIP_NORM)

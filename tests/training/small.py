@@ -9,7 +9,7 @@ from edgeseg.export.nets.ebseg import EBSeg
 from edgeseg.export.recipe import preset
 from training.data import UNSCORED, Frame
 from training.ebseg import Objective, class_weights, initialise, tiny
-from training.loop import Cycle, Phase, Plan
+from training.loop import Phase, Plan
 
 CLASSES, WIDTH = 3, 16
 COLOURS = np.array([(220, 40, 40), (40, 220, 40), (40, 40, 220)], np.uint8)
@@ -41,7 +41,6 @@ def make_objective(seed: int = 0) -> Objective:
 
 
 def make_plan(steps: int, batch: int = 2) -> Plan:
-    """Two phases, the second one larger and hard."""
+    """Two phases, the second one larger."""
     first = steps // 2
-    phases = Phase((64, 64), first, batch), Phase((64, 96), steps - first, batch, hard=True)
-    return Plan(0, (Cycle(0, 1e-3, steps),), phases, validate=2)
+    return Plan(0, 1e-3, (Phase((64, 64), first, batch), Phase((64, 96), steps - first, batch)), validate=2)

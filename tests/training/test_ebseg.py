@@ -12,7 +12,7 @@ from edgeseg.export.ebseg import detect
 from edgeseg.export.recipe import preset
 from edgeseg.preprocess import preprocess
 from tests.training.small import CLASSES, make_frames, make_objective
-from training.ebseg import Objective, class_weights, mixture, soft_iou, tiny
+from training.ebseg import Objective, class_weights, mixture, tiny
 from training.score import confusion, ious
 
 pytestmark = pytest.mark.torch
@@ -68,15 +68,6 @@ def test_a_right_prediction_costs_less_than_a_wrong_one(objective):
     right, wrong = torch.full((1, CLASSES, 2, 2), -5.0), torch.full((1, CLASSES, 2, 2), -5.0)
     right[:, 1], wrong[:, 2] = 0, 0
     assert objective._cross_entropy(right, shares) < objective._cross_entropy(wrong, shares)
-
-
-def test_soft_iou_of_hard_predictions_is_the_iou_of_the_classes_that_are_there():
-    labels = torch.tensor([[[0, 0, 1, 1]]])
-    predicted = torch.tensor([[[0, 1, 1, 1]]])
-    one_hot = [torch.nn.functional.one_hot(x, 3).permute(0, 3, 1, 2).float() for x in (predicted, labels)]
-    assert float(soft_iou(*one_hot)) == pytest.approx((1 / 2 + 2 / 3) / 2)
-    unscored = one_hot[1] * torch.tensor([1.0, 0, 1, 1])
-    assert float(soft_iou(one_hot[0], unscored)) == pytest.approx(1)
 
 
 def test_training_reads_the_inputs_that_the_runtime_makes(objective, monkeypatch):
