@@ -129,7 +129,8 @@ def compare(work: Path, runs: int) -> dict[str, Any]:
         "memory": peaks["edgeseg"] / peaks["original"],
         "classes_847_to_150": medians["edgeseg 847"] / medians["edgeseg 150"],
     }
-    return envelope("peers ebseg_cpu", size=SIZE, runs=measured, median_s=medians, peak_bytes=peaks, ratios=ratios)
+    said = {"command_line": f"python benches/peers/ebseg_cpu.py WORK --runs {runs}", "size": SIZE}
+    return envelope("peers ebseg_cpu", **said, runs=measured, median_s=medians, peak_bytes=peaks, ratios=ratios)
 
 
 def table(report: dict[str, Any]) -> str:

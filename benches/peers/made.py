@@ -1,0 +1,133 @@
+"""The files in the work folder, each made at the first call: checkpoints of random weights, bundles, peers' exports.
+
+The weights mean nothing and cost what published ones cost. Each function is called in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgeseg.bundle import Bundle
+from edgeseg.errors import EdgesegError
+
+from .inputs import EBSEG_SIZE, SAM_SIZE
+from .side import ROOT, AbsentError
+
+CHECKPOINT, BUNDLE = "stand-in.pth", "stand-in.bundle"
+SAM_CHECKPOINT = "sam_vit_b.pth"
+PLAIN, PLAIN_HALF = "sam-plain.onnx", "sam-plain-half.onnx"
+SAMEXPORTER = "samexporter==0.5.0"
+SAMEXPORTER_FILE, SAMEXPORTER_INT8 = "samexporter.onnx", "samexporter-int8.onnx"
+OPSET = 17
+NECK_SEED = 0
+
+
+def checkpoint(work: Path) -> None:
+    """EBSeg-B."""
+    if not (work / CHECKPOINT).exists():
+        command([str(ROOT / "scripts/stand-in"), str(work)])
+
+
+def bundle(work: Path) -> None:
+    """EBSeg-B at its own size and at SAM's, fp32, with engines for the CPU."""
+    if (work / BUNDLE).exists():
+        return
+    checkpoint(work)
+    sizes = [word for size in (EBSEG_SIZE, SAM_SIZE) for word in ("--size", f"{size}x{size}")]
+    path = str(work / BUNDLE)
+    command(["-m", "edgeseg", "export", str(work / CHECKPOINT), *sizes, "-o", path])
+    command(["-m", "edgeseg", "build", path, "--backend", "onnxruntime", "--precision", "fp32"])
+
+
+def int8(work: Path) -> None:
+    """The same bundle's int8 graphs and engines, calibrated on its own reference inputs: noise goes with noise."""
+    bundle(work)
+    path = work / BUNDLE
+    if "int8" not in Bundle.open(path).precisions():
+        command(["-m", "edgeseg", "quantize", str(path), "--precision", "int8"])
+        command(["-m", "edgeseg", "build", str(path), "--backend", "onnxruntime", "--precision", "int8"])
+
+
+def sam_checkpoint(work: Path) -> None:
+    """SAM ViT-B in the published form, with the encoder weights of the EBSeg checkpoint."""
+    if (work / SAM_CHECKPOINT).exists():
+        return
+    checkpoint(work)
+    import torch
+    from segment_anything import sam_model_registry
+
+    torch.manual_seed(NECK_SEED)  # of what EBSeg has no weights for: the neck and the decoder
+    sam = sam_model_registry["vit_b"]()
+    state = torch.load(work / CHECKPOINT, weights_only=True, mmap=True)["model"]
+    prefix = "backbone."
+    encoder = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    wrong = sam.image_encoder.load_state_dict(encoder, strict=False)
+    assert not wrong.unexpected_keys
+    assert all(name.startswith("neck.") for name in wrong.missing_keys), wrong.missing_keys
+    torch.save(sam.state_dict(), work / SAM_CHECKPOINT)
+
+
+def plain(work: Path) -> None:
+    """The image encoder without its neck as torch.onnx writes it; segment-anything's own script exports the decoder."""
+    from .sam import trace
+
+    sam_checkpoint(work)
+    if not (work / PLAIN).exists():
+        trace(work, work / PLAIN, half=False)
+
+
+def plain_half(work: Path) -> None:
+    """The same with fp16 weights and values, for compilers that take types from the graph."""
+    from .sam import trace
+
+    sam_checkpoint(work)
+    if not (work / PLAIN_HALF).exists():
+        trace(work, work / PLAIN_HALF, half=True)
+
+
+def samexporter(work: Path) -> None:
+    """The image encoder, fp32 and int8, by samexporter's own command; into a folder of its own without what it pins.
+
+    Raises:
+        AbsentError: it cannot be installed, or its command fails.
+    """
+    sam_checkpoint(work)
+    if (work / SAMEXPORTER_INT8).exists():
+        return
+    folder, made = work / "samexporter", work / SAMEXPORTER_FILE
+    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), SAMEXPORTER]
+    export = ["-m", "samexporter.export_encoder", "--model-type", "vit_b", "--checkpoint", str(work / SAM_CHECKPOINT)]
+    with failures_as_absence("samexporter"):
+        if not folder.exists():
+            command(install)
+        paths = {"PYTHONPATH": os.pathsep.join((str(folder), os.environ.get("PYTHONPATH", "")))}
+        command([*export, "--output", str(made), "--quantize-out", str(work / SAMEXPORTER_INT8)], paths)
+
+
+def command(words: list[str], environment: dict[str, str] | None = None) -> None:
+    """Run this interpreter with further words. Raises CalledProcessError; what it prints goes into the log."""
+    subprocess.run([sys.executable, *words], check=True, env={**os.environ, **(environment or {})})
+
+
+@contextmanager
+def failures_as_absence(what: str) -> Iterator[None]:
+    """A command that fails leaves a peer out instead of stopping the rest."""
+    try:
+        yield
+    except subprocess.CalledProcessError as error:
+        short = " ".join(Path(word).name for word in error.cmd[1:6])
+        raise AbsentError(f"{what} cannot be had here: `{short} ...` ended with {error.returncode}") from None
+
+
+@contextmanager
+def refusals_as_absence() -> Iterator[None]:
+    """What edgeseg refuses (no graphs of a precision, engines that failed their gate) leaves the side out."""
+    try:
+        yield
+    except EdgesegError as error:
+        raise AbsentError(str(error)) from None

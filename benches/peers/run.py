@@ -1,0 +1,82 @@
+"""Peers side by side: one table, from one run on one machine, on one input.
+
+    python benches/peers/run.py WORK [--only ebseg,sam/torch] [--rounds 3] [-o results.json]
+
+WORK keeps checkpoints, bundles and exports, some GB, made at the first call. Sides run in processes of their own that
+take turns. `docs/benchmarks.md` says what is compared. Not part of CI: some peers are fetched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benches.peers.comparisons import COMPARISONS
+from benches.peers.result import summarise
+from benches.peers.side import Comparison
+from benches.peers.table import lines
+from benches.peers.turns import take_turns
+from edgeseg.environment import envelope
+
+
+def main(words: list[str]) -> int:
+    """Measure, print the table, write the JSON; 1 if a side failed."""
+    options = parse(words)
+    work = options.work.resolve()
+    chosen = select(COMPARISONS, options.only)
+    done = [summarise(each, take_turns(work, each.sides, options.rounds, say), work) for each in chosen]
+    body = envelope(shown(options), rounds=options.rounds, comparisons=done)
+    print("\n".join(lines(body)))
+    if options.output:
+        options.output.write_text(json.dumps(body, indent=1) + "\n")
+    return int(any(missing["failed"] for each in done for missing in each["left_out"]))
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--only", type=lambda text: text.split(","), metavar="NAMES", help="comparisons or sides")
+    parser.add_argument("--rounds", type=int, default=3, help="counted runs of every side (3)")
+    parser.add_argument("-o", "--output", type=Path, help="write the result there, as JSON")
+    return parser.parse_args(words)
+
+
+def select(comparisons: tuple[Comparison, ...], names: list[str] | None) -> list[Comparison]:
+    """The comparisons and sides that are named, each side with those that it is held against; all for None."""
+    if names is None:
+        return list(comparisons)
+    known = {name for each in comparisons for name in (each.name, *(side.name for side in each.sides))}
+    unknown = sorted(set(names) - known)
+    if unknown:
+        raise SystemExit(f"there is no {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+    cut = [replace(each, sides=tuple(s for s in each.sides if s.name in _wanted(each, names))) for each in comparisons]
+    return [each for each in cut if each.sides]
+
+
+def _wanted(comparison: Comparison, names: list[str]) -> set[str]:
+    against = {side.name: side.against for side in comparison.sides}
+    wanted = {side for side in against if comparison.name in names or side in names}
+    while missing := {against[side] for side in wanted if against[side]} - wanted:
+        wanted |= missing
+    return wanted
+
+
+def shown(options: argparse.Namespace) -> str:
+    """The command as it can be typed elsewhere: without this machine's paths."""
+    only = f" --only {','.join(options.only)}" if options.only else ""
+    return f"python benches/peers/run.py WORK{only} --rounds {options.rounds}"
+
+
+def say(text: str) -> None:
+    """What happens now, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,160 @@
+"""The harness of `benches/peers` on trivial sides: turns, ratios, memory, reasons. No peer runs here."""
+
+import inspect
+import json
+
+import numpy as np
+import pytest
+
+from benches.peers import run as command
+from benches.peers.comparisons import COMPARISONS
+from benches.peers.result import same, summarise, time_ratio, verdict
+from benches.peers.side import Comparison, Side, load
+from benches.peers.table import comparison_lines
+from benches.peers.turns import take_turns
+
+MIB = 2**20
+FAKES = "tests.benches.fake_peers"
+
+
+def side(name, opens="sleeper", against="", needs=(), **options):
+    options = {"name": name, **options} if opens == "sleeper" else options
+    words = {"title": f"the {name}", "included": "nothing", "against": against, "options": options}
+    return Side(name=f"x/{name}", opens=f"{FAKES}:{opens}", needs=tuple(f"{FAKES}:{need}" for need in needs), **words)
+
+
+def measured(work, *sides, rounds=2, watch=print):
+    """The summary of a comparison of these sides."""
+    compared = Comparison("x", "a title", "a sleep", sides)
+    return summarise(compared, take_turns(work, sides, rounds, watch), work)
+
+
+def by_name(body):
+    return {row["name"]: row for row in body["sides"]}
+
+
+def test_sides_warm_up_one_after_the_other_and_then_take_turns(tmp_path):
+    measured(tmp_path, side("a"), side("b"), side("c"), rounds=3)
+    assert (tmp_path / "order.txt").read_text().split() == ["a", "b", "c"] * 4
+
+
+def test_a_slower_peer_has_a_ratio_above_one(tmp_path):
+    body = measured(tmp_path, side("a", seconds=0.05), side("b", seconds=0.3, against="x/a"), rounds=3)
+    ours, theirs = body["sides"]
+    against = theirs["against"]
+    assert ours["against"] is None
+    assert len(theirs["seconds"]) == 3
+    assert theirs["min_s"] >= 0.3
+    assert 1.5 < against["time_ratio"]["low"] <= against["time_ratio"]["median"] <= against["time_ratio"]["high"] < 6.1
+    assert against["verdict"] == "ahead"
+    assert against["same"] == {"measure": "equal labels", "value": 1.0}
+
+
+def test_peak_memory_is_the_whole_process_and_the_running_peak_leaves_the_first_run_out(tmp_path):
+    body = measured(tmp_path, side("a", "hungry", first_mib=0), side("b", "hungry", first_mib=300, against="x/a"))
+    lean, hungry = body["sides"]
+    assert hungry["peak_bytes"] - lean["peak_bytes"] > 250 * MIB
+    assert hungry["running_peak_bytes"] - lean["running_peak_bytes"] < 100 * MIB
+    assert hungry["against"]["memory_ratio"] == hungry["peak_bytes"] / lean["peak_bytes"]
+
+
+def test_peak_memory_does_not_begin_with_that_of_the_process_that_measures(tmp_path):
+    held = np.ones(600 * MIB, np.uint8)
+    (row,) = measured(tmp_path, side("a"), rounds=1)["sides"]
+    assert 0 < row["peak_bytes"] < held.size
+
+
+def test_what_a_side_prints_is_no_answer(tmp_path):
+    (row,) = measured(tmp_path, side("a", "chatty"))["sides"]
+    assert len(row["seconds"]) == 2
+    assert (tmp_path / "log/x-a.txt").read_text().split() == ["opening", *["running"] * 3]
+
+
+def test_a_side_that_cannot_be_had_leaves_the_others_measured(tmp_path):
+    body = measured(tmp_path, side("a"), side("b", "missing", against="x/a"), side("c", needs=["not_made"]))
+    assert list(by_name(body)) == ["x/a"]
+    assert body["left_out"] == [
+        {"name": "x/b", "title": "the b", "reason": "there is nothing in WORK", "failed": False},
+        {"name": "x/c", "title": "the c", "reason": "no network", "failed": False},
+    ]
+
+
+@pytest.mark.parametrize("runs", [0, 1, 2])
+def test_a_side_that_fails_at_some_run_leaves_the_others_measured(tmp_path, runs):
+    body = measured(tmp_path, side("b", "broken", runs=runs), side("a", against="x/b"))
+    assert len(by_name(body)["x/a"]["seconds"]) == 2
+    assert by_name(body)["x/a"]["against"] is None
+    assert body["left_out"] == [{"name": "x/b", "title": "the b", "reason": "StopIteration", "failed": True}]
+
+
+def test_a_side_that_failed_gets_no_further_turn(tmp_path):
+    heard: list[str] = []
+    measured(tmp_path, side("b", "broken", runs=1), rounds=3, watch=heard.append)
+    assert heard == ["x/b: opening, and a first run", "x/b: run 1 of 3"]
+
+
+def test_what_a_side_needs_is_made_first(tmp_path):
+    (row,) = measured(tmp_path, side("a", "reader", needs=["made"]))["sides"]
+    assert row["seconds"]
+    assert (tmp_path / "made.txt").read_text() == "made\n"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "expected"), [([2.0, 3.0], "ahead"), ([0.5, 3.0], "open"), ([0.5, 0.9], "behind"), ([1.0, 2.0], "open")]
+)
+def test_verdict_needs_every_round(theirs, expected):
+    assert verdict(time_ratio(theirs, [1.0, 1.0])) == expected
+
+
+def test_ratio_is_that_of_the_medians_and_its_spread_that_of_the_rounds():
+    assert time_ratio([2.0, 9.0, 4.0], [1.0, 3.0, 4.0]) == {"median": 4 / 3, "low": 1.0, "high": 3.0}
+
+
+def test_results_are_compared_by_kind():
+    assert same(np.array([1, 2, 3, 4]), np.array([1, 2, 3, 0])) == {"measure": "equal labels", "value": 0.75}
+    assert same(np.array([[3.0, 4.0]]), np.array([[4.0, 3.0]])) == {"measure": "cosine", "value": pytest.approx(0.96)}
+    assert same(np.zeros(3), np.zeros(4)) is None
+
+
+def test_table_says_where_this_project_is_slower(tmp_path):
+    fast, slow = side("a", seconds=0.2), side("b", against="x/a")
+    text = "\n".join(comparison_lines(measured(tmp_path, fast, slow)))
+    assert "edgeseg was SLOWER in every round than: the b" in text
+
+
+def test_command_writes_what_it_prints_without_paths(tmp_path, monkeypatch, capsys):
+    sides = (side("a"), side("b", against="x/a"), side("c", "missing"))
+    monkeypatch.setattr(command, "COMPARISONS", (Comparison("x", "a title", "a sleep", sides),))
+    output = tmp_path / "result.json"
+    assert command.main([str(tmp_path), "--rounds", "1", "-o", str(output)]) == 0
+    body = json.loads(output.read_text())
+    assert body["command"] == "python benches/peers/run.py WORK --rounds 1"
+    assert [row["name"] for row in body["comparisons"][0]["sides"]] == ["x/a", "x/b"]
+    assert str(tmp_path) not in output.read_text()
+    assert "the c: left out, there is nothing in WORK" in capsys.readouterr().out
+
+
+def test_command_fails_when_a_side_fails(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "COMPARISONS", (Comparison("x", "", "", (side("a", "broken", runs=0),)),))
+    assert command.main([str(tmp_path), "--rounds", "1"]) == 1
+
+
+def test_named_sides_bring_those_that_they_are_held_against():
+    (chosen,) = command.select(COMPARISONS, ["sam/samexporter-int8"])
+    assert [side.name for side in chosen.sides] == ["sam/edgeseg", "sam/edgeseg-int8", "sam/samexporter-int8"]
+    with pytest.raises(SystemExit, match=r"there is no sma; there are ebseg, ebseg/compile"):
+        command.select(COMPARISONS, ["ebseg", "sma"])
+
+
+@pytest.mark.parametrize("each", [side for one in COMPARISONS for side in one.sides], ids=lambda side: side.name)
+def test_every_side_can_be_called_as_the_table_says(each, tmp_path):
+    inspect.signature(load(each.opens)).bind(tmp_path, **each.options)
+    for need in each.needs:
+        inspect.signature(load(need)).bind(tmp_path)
+
+
+@pytest.mark.parametrize("one", COMPARISONS, ids=lambda one: one.name)
+def test_a_side_stands_behind_the_one_it_is_held_against(one):
+    names = [side.name for side in one.sides]
+    assert [side.name for side in one.sides if not side.against] == names[:1]
+    assert all(names.index(side.against) < names.index(side.name) for side in one.sides[1:])
