@@ -22,7 +22,8 @@ setup:
 demo: setup
 	@echo "demo: the weights are stand-ins (random); the label maps mean nothing"
 	$(BIN)/python scripts/stand-in demo
-	$(BIN)/python -m edgeseg demo demo/stand-in.pth demo/astronaut.jpg demo/coffee.jpg -o demo
+	$(BIN)/python scripts/photos demo
+	$(BIN)/python -m edgeseg demo demo/stand-in.pth demo/china.jpg demo/camera.png --size 448x640 -o demo
 
 check: lint
 	$(PYTEST) -q -m "not slow and not gpu"

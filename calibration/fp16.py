@@ -6,6 +6,7 @@ such readers. So no value goes to fp16 and back between two islands, and none is
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,8 @@ from onnx import helper
 from . import graph as graphs
 from .graph import FLOAT, HALF
 from .islands import FP32_INPUTS, fp32_nodes, unfit_for_half
-from .weights import Array, WeightReader, WeightWriter
+from .net import Reader
+from .weights import Array, Writer
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,9 @@ class Conversion:
     unfit_weights: tuple[str, ...]
 
 
-def to_half(model: onnx.ModelProto, reader: WeightReader, writer: WeightWriter, name: str) -> Conversion:
+def to_half(
+    model: onnx.ModelProto, reader: Reader, writer: Writer, name: str, wide: Collection[str] = ()
+) -> Conversion:
     """Convert a model in place.
 
     Args:
@@ -42,6 +46,7 @@ def to_half(model: onnx.ModelProto, reader: WeightReader, writer: WeightWriter, 
         reader: reads its weights.
         writer: takes the weights of the new graph.
         name: of the graph, for messages.
+        wide: tensors that were measured to be near or beyond fp16's range (`islands.SAFE`).
 
     Raises:
         BuildError: the graph holds graphs of its own.
@@ -52,7 +57,7 @@ def to_half(model: onnx.ModelProto, reader: WeightReader, writer: WeightWriter, 
     graphs.drop_float_casts(model.graph, types)
     weights = {tensor.name: reader.read(tensor) for tensor in model.graph.initializer}
     unfit = {key for key, array in weights.items() if types[key] == FLOAT and unfit_for_half(array)}
-    retyping = _Retyping(model.graph, types, fp32_nodes(model.graph, types, unfit))
+    retyping = _Retyping(model.graph, types, fp32_nodes(model.graph, types, unfit, wide))
     retyping.run()
     del model.graph.value_info[:]  # the types in it were those of the master
     _write_weights(model.graph, weights, retyping, writer)
@@ -146,9 +151,7 @@ def _set_cast(node: onnx.NodeProto) -> None:
         to.i = HALF
 
 
-def _write_weights(
-    graph: onnx.GraphProto, weights: dict[str, Array], retyping: _Retyping, writer: WeightWriter
-) -> None:
+def _write_weights(graph: onnx.GraphProto, weights: dict[str, Array], retyping: _Retyping, writer: Writer) -> None:
     """Replace the initialisers by those that the new nodes read."""
     read = {name for node in graph.node for name in node.input}
     del graph.initializer[:]

@@ -71,6 +71,15 @@ def constants_to_initializers(graph: onnx.GraphProto) -> None:
     replace_nodes(graph, kept)
 
 
+def name_nodes(graph: onnx.GraphProto) -> None:
+    """Give every node a name that no other has; graphs of other exporters may lack them."""
+    seen: set[str] = set()
+    for index, node in enumerate(graph.node):
+        if not node.name or node.name in seen:
+            node.name = f"{node.name or node.op_type}_at_{index}"
+        seen.add(node.name)
+
+
 def drop_float_casts(graph: onnx.GraphProto, types: dict[str, int]) -> None:
     """Remove the Casts of a fp32 graph that cast fp32 to fp32."""
     outputs = {value.name for value in graph.output}

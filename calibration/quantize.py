@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-
-import onnx
+from collections.abc import Callable, Collection, Mapping
 
 from edgeseg.bundle import Bundle
 from edgeseg.errors import BuildError
-from edgeseg.schema import GraphSpec, size_text
+from edgeseg.schema import GraphSpec
 
-from .fp16 import Conversion, to_half
-from .weights import WeightReader, WeightWriter
+from .makers import Eights, Halves, Maker, Quantized
+from .ranges import Ranges, ranges_bytes
 
-KEPT_FP32 = frozenset({"score", "text"})
-"""Graphs that stay as they are: `score` works at logits of 100 and probabilities of 1e-8, and `text` runs once per
-vocabulary, where time matters least and every later result depends on it."""
+RANGES_FILE = "calibration/ranges.json"
+"""Where a bundle keeps what its last calibration found."""
 
 Watch = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Quantized:
-    """One graph of the new precision; `conversion` is None for a graph that stays as it is."""
-
-    graph: GraphSpec
-    conversion: Conversion | None
 
 
 def masters(bundle: Bundle) -> list[GraphSpec]:
@@ -41,48 +27,68 @@ def masters(bundle: Bundle) -> list[GraphSpec]:
     return sorted(graphs, key=lambda graph: graph.name)
 
 
-def quantize_bundle(bundle: Bundle, watch: Watch) -> list[Quantized]:
+def quantize_bundle(bundle: Bundle, watch: Watch, ranges: Ranges | None = None) -> list[Quantized]:
     """Add fp16 graphs to a bundle, replacing earlier ones; all of them or, after an error, none.
 
     Args:
         bundle: holds the fp32 graphs.
         watch: called with the number of graphs done and of all, once per graph and at the end.
+        ranges: of a calibration of these graphs, which tells where fp16 is too narrow; None goes by rules alone.
+
+    Raises:
+        BuildError: there are no fp32 graphs, or the ranges are of others.
+    """
+    return add_graphs(bundle, Halves(bundle, ranges), watch, ranges)
+
+
+def quantize_calibrated(
+    bundle: Bundle,
+    precision: str,
+    ranges: Ranges,
+    watch: Watch,
+    leave_out: Mapping[str, Collection[str]] | None = None,
+) -> list[Quantized]:
+    """Add int8 or fp8 graphs to a bundle, and the ranges; all of it or, after an error, nothing.
+
+    Args:
+        bundle: holds the fp32 graphs.
+        precision: "int8", which is written in both forms, or "fp8".
+        ranges: of a calibration of these graphs.
+        watch: as for `quantize_bundle`.
+        leave_out: for each graph the names of nodes (`sites.find_sites`) that are not quantized.
+
+    Raises:
+        BuildError: the ranges are of other graphs.
+    """
+    return add_graphs(bundle, Eights(bundle, precision, ranges, leave_out or {}), watch, ranges)
+
+
+def add_graphs(
+    bundle: Bundle, maker: Maker, watch: Watch, ranges: Ranges | None, files: Mapping[str, bytes] | None = None
+) -> list[Quantized]:
+    """Add what a maker makes of all fp32 graphs, the ranges, and further files; all of it or, after an error, nothing.
+
+    Args:
+        bundle: holds the fp32 graphs.
+        maker: makes the graphs.
+        watch: as for `quantize_bundle`.
+        ranges: kept in the bundle, if there are any.
+        files: path in the bundle → content.
     """
     done: list[Quantized] = []
     graphs = masters(bundle)
     with bundle.edit() as edit:
+        count = 0
         for name, group in itertools.groupby(graphs, key=lambda graph: graph.name):
-            for item in _group(bundle, name, list(group), edit.stage):
-                watch(len(done), len(graphs))
-                done.append(item)
+            for items in maker.group(name, list(group), edit.stage):
+                watch(count, len(graphs))
+                count += 1
+                done += items
         for item in done:
             edit.add_graph(item.graph)
-    watch(len(done), len(graphs))
+        if ranges is not None:
+            edit.stage(RANGES_FILE).write_bytes(ranges_bytes(ranges))
+        for path, content in (files or {}).items():
+            edit.stage(path).write_bytes(content)
+    watch(count, len(graphs))
     return done
-
-
-def _group(bundle: Bundle, name: str, group: list[GraphSpec], stage: Callable[[str], Path]) -> Iterable[Quantized]:
-    if name in KEPT_FP32:
-        return [Quantized(dataclasses.replace(graph, precision="fp16"), None) for graph in group]
-    return _convert_group(bundle, name, group, stage)
-
-
-def _convert_group(
-    bundle: Bundle, name: str, group: list[GraphSpec], stage: Callable[[str], Path]
-) -> Iterator[Quantized]:
-    """All canvases of one graph, into one weight file."""
-    data = f"graphs/fp16/{name}.bin"
-    with WeightWriter(stage(data)) as writer:
-        for graph in group:
-            file = f"graphs/fp16/{name}-{size_text(graph.canvas)}.onnx"
-            conversion = _convert(bundle, graph, writer, stage(file))
-            spec = dataclasses.replace(graph, precision="fp16", file=file, data=(data,))
-            yield Quantized(spec, conversion)
-
-
-def _convert(bundle: Bundle, graph: GraphSpec, writer: WeightWriter, target: Path) -> Conversion:
-    path = bundle.graph_files(graph)
-    model = onnx.load(path, load_external_data=False)
-    conversion = to_half(model, WeightReader([bundle.file(name) for name in graph.data]), writer, graph.name)
-    target.write_bytes(model.SerializeToString())
-    return conversion

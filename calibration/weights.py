@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,14 @@ INLINE_BYTES = 1024  # smaller tensors stay in the graph, where shape inference 
 ALIGNMENT = 64
 
 Array = npt.NDArray[np.generic]
+
+
+class Writer(Protocol):
+    """Whatever keeps the array of an initialiser."""
+
+    def tensor(self, name: str, array: Array, dtype: npt.DTypeLike | None = None) -> onnx.TensorProto:
+        """An initialiser of that name, as `dtype` if given."""
+        ...
 
 
 class WeightReader:
@@ -92,7 +100,7 @@ class WeightWriter:
         assert self._file is not None  # entered
         self._file.write(b"\0" * (-self._file.tell() % ALIGNMENT))
         offset = self._file.tell()
-        self._file.write(np.ascontiguousarray(array).data)
+        self._file.write(_bytes(array))
         return offset, array.nbytes
 
     def _external(
@@ -112,5 +120,10 @@ class WeightWriter:
 
 def _digest(array: Array, kind: np.dtype[np.generic]) -> bytes:
     contents = hashlib.blake2b(f"{array.dtype} {kind} ".encode())
-    contents.update(np.ascontiguousarray(array).data)
+    contents.update(_bytes(array))
     return contents.digest()
+
+
+def _bytes(array: Array) -> memoryview:
+    """The contents; fp8 is no type that buffers know."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

@@ -12,11 +12,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from edgeseg.backends.base import Array, Event, Session, Stream, Tensor
 from edgeseg.errors import BundleError
 from edgeseg.schema import GraphSpec
+
+
+class Observer(Protocol):
+    """Hears of every step of a run: "upload", each graph by its name, "download".
+
+    Where several streams overlap, "wait" comes before the download: the streams are waited for, so that the download's
+    time does not hold that of the graphs.
+    """
+
+    def step(self, name: str, stream: Stream | None) -> AbstractContextManager[object]:
+        """Stands around a step; `stream` is where a graph is started, None for a step of the host."""
+        ...
+
+
+class _Nobody:
+    """Observes nothing, at the cost of a call."""
+
+    _nothing = nullcontext()
+
+    def step(self, name: str, stream: Stream | None) -> AbstractContextManager[object]:
+        return self._nothing
+
+
+_NOBODY = _Nobody()
 
 
 @dataclass(frozen=True)
@@ -56,33 +82,51 @@ class Chain:
         self.inputs = _free_inputs(self.order)
         self._streams = list(streams)
 
-    def run(self, inputs: Mapping[str, Array], wanted: Collection[str]) -> ChainResult:
+    def run(
+        self, inputs: Mapping[str, Array], wanted: Collection[str], observer: Observer | None = None
+    ) -> ChainResult:
         """Run every graph and bring the `wanted` tensors back."""
         if len(self._streams) < 2:
-            return self.profile(inputs, wanted)
-        lanes = _Lanes(self._streams)
-        tensors = self._started(inputs)
+            return self.profile(inputs, wanted, observer)
+        lanes, watch = _Lanes(self._streams), observer or _NOBODY
+        with watch.step("upload", None):
+            tensors = self._started(inputs)
         kept: dict[str, Tensor] = {}
         for index, link in enumerate(self.order):
             stream = lanes.enter(link.graph)
-            tensors.update(link.session.run(_picked(link.graph, tensors), stream))
+            with watch.step(link.graph.name, stream):
+                tensors.update(link.session.run(_picked(link.graph, tensors), stream))
             lanes.leave(link.graph, stream)
             self._drop(index, tensors, wanted, kept)
-        return ChainResult(self._fetched({**tensors, **kept}, wanted))
+        if observer is not None:
+            self._wait(observer)
+        with watch.step("download", None):
+            return ChainResult(self._fetched({**tensors, **kept}, wanted))
 
-    def profile(self, inputs: Mapping[str, Array], wanted: Collection[str]) -> ChainResult:
+    def profile(
+        self, inputs: Mapping[str, Array], wanted: Collection[str], observer: Observer | None = None
+    ) -> ChainResult:
         """The same, one graph after the other, each timed to its end."""
         stream = self._streams[0] if self._streams else None
-        tensors, timings_ms = self._started(inputs), {}
+        watch = observer or _NOBODY
+        with watch.step("upload", None):
+            tensors, timings_ms = self._started(inputs), {}
         kept: dict[str, Tensor] = {}
         for index, link in enumerate(self.order):
             start = time.perf_counter()
-            tensors.update(link.session.run(_picked(link.graph, tensors), stream))
+            with watch.step(link.graph.name, stream):
+                tensors.update(link.session.run(_picked(link.graph, tensors), stream))
             if stream is not None:
                 stream.synchronize()
             timings_ms[link.graph.name] = (time.perf_counter() - start) * 1e3
             self._drop(index, tensors, wanted, kept)
-        return ChainResult(self._fetched({**tensors, **kept}, wanted), timings_ms)
+        with watch.step("download", None):
+            return ChainResult(self._fetched({**tensors, **kept}, wanted), timings_ms)
+
+    def _wait(self, observer: Observer) -> None:
+        with observer.step("wait", None):
+            for stream in self._streams:
+                stream.synchronize()
 
     def _started(self, inputs: Mapping[str, Array]) -> dict[str, Tensor]:
         missing = self.inputs - set(inputs)

@@ -57,7 +57,7 @@ class Chains:
         links: list[Link] = []
         try:
             for name in self._graphs:
-                graph = self.bundle.graph(name, self.plan.precision, canvas)
+                graph = self.bundle.graph(name, self.plan.precision_of(name), canvas, self.plan.form)
                 if graph.canvas is None and name not in self._shared:
                     self._shared[name] = self.plan.open(self.bundle, graph)
                 links.append(Link(graph, self._shared.get(name) or self.plan.open(self.bundle, graph)))

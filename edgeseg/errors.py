@@ -34,6 +34,10 @@ class EdgesegError(Exception):
         self.asked, self.found, self.todo = (" ".join(part.split()) for part in (asked, found, todo))
         super().__init__(f"cannot {self.asked}: {self.found}; {self.todo}")
 
+    def __reduce__(self) -> tuple[type[EdgesegError], tuple[str, str, str]]:
+        """Its three parts, so that it can come from another process."""
+        return type(self), (self.asked, self.found, self.todo)
+
 
 class InputError(EdgesegError):
     """An image, a class list or an option's value cannot be used."""

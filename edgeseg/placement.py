@@ -4,7 +4,7 @@ The cases, in this order:
 
 1. An image that has a canvas's size goes in as it is.
 2. It is resized by the recipe's rule; the smallest canvas that holds the result takes it, padded right and bottom.
-3. If none holds it, it is shrunk further, keeping its aspect, into the largest.
+3. If none holds it, it is shrunk further, keeping its aspect, into the largest; under the rule "none" it is refused.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 
 from edgeseg.errors import BundleError, InputError
 from edgeseg.schema import Size, size_text
+
+UNRESIZED = "none"
 
 
 @dataclass(frozen=True)
@@ -50,35 +52,56 @@ def resized(original: Size, short: int, long: int) -> Size:
     return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
 
 
-def place(original: Size, canvases: Sequence[Size], recipe: Mapping[str, Any]) -> Placement:
-    """The place of an image of size `original`. `recipe` is the bundle's.
+def place(
+    original: Size, canvases: Sequence[Size], recipe: Mapping[str, Any], *, resize: str | None = None
+) -> Placement:
+    """The place of an image of size `original`.
+
+    Args:
+        original: (H, W) of the image.
+        canvases: those that there are engines for.
+        recipe: the bundle's.
+        resize: "none" leaves the image as large as it is, whatever the recipe's rule.
 
     Raises:
-        InputError: the recipe takes only images of a canvas's size, and this one has another.
+        InputError: the image is not to be resized, and is larger than every canvas; or `resize` is unknown.
         BundleError: the recipe's resize rule is none that this version knows.
     """
     rule = recipe.get("resize")
     rule = rule if isinstance(rule, dict) else {}
-    mode = rule.get("mode")
-    if mode == "none":
-        return _unchanged(original, canvases)
+    mode, divisor = rule.get("mode"), int(recipe.get("divisor", 1))
+    if resize not in (None, UNRESIZED):
+        raise InputError("place the image", f"the resize rule {resize!r} is unknown", f"take {UNRESIZED!r} or leave it")
+    if UNRESIZED in (mode, resize):
+        return _unresized(original, canvases, divisor, asked=mode != UNRESIZED)
     if mode != "short-side":
         found = f"its resize rule is {rule!r}"
         raise BundleError("read the bundle's recipe", found, "make the bundle again with this version of edgeseg")
     wanted = resized(original, int(rule["short"]), int(rule["long"]))
-    return _on_canvas(original, wanted, canvases, int(recipe.get("divisor", 1)))
+    return _on_canvas(original, wanted, canvases, divisor)
 
 
-def _unchanged(original: Size, canvases: Sequence[Size]) -> Placement:
-    if original not in canvases:
+def _unresized(original: Size, canvases: Sequence[Size], divisor: int, asked: bool) -> Placement:
+    fitting = [canvas for canvas in canvases if canvas[0] >= original[0] and canvas[1] >= original[1]]
+    if not fitting:
         sizes = ", ".join(map(size_text, canvases))
-        found = f"it is {size_text(original)} and this bundle, which does not resize, takes {sizes}"
-        raise InputError("place the image", found, "resize it, or export the bundle with its --size")
-    return Placement(original, original, original, True, None)
+        found = f"it is {size_text(original)}, is not to be resized, and the canvases are {sizes}"
+        raise InputError("place the image", found, "resize it, or export the bundle with a larger --size")
+    canvas, authors = min(fitting, key=_area), _padded(original, divisor)
+    reason = f"it went in as it is on the canvas {size_text(canvas)}"
+    if asked:
+        return Placement(original, original, canvas, False, f"{reason}, as was asked")
+    if canvas in (original, authors):
+        return Placement(original, original, canvas, True, None)
+    return Placement(original, original, canvas, False, f"{reason}; the authors' code pads it to {size_text(authors)}")
+
+
+def _padded(size: Size, divisor: int) -> Size:
+    return -(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor
 
 
 def _on_canvas(original: Size, wanted: Size, canvases: Sequence[Size], divisor: int) -> Placement:
-    authors = (-(-wanted[0] // divisor) * divisor, -(-wanted[1] // divisor) * divisor)
+    authors = _padded(wanted, divisor)
     if original in canvases:
         valid, canvas = original, original
     else:

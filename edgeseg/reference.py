@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 SAMPLES = 16384
 """Most values of a tensor that a bundle keeps."""
+
+PREPROCESS = "preprocess"
+"""Stands for a graph where a network input is compared."""
 
 _PREFIX = "tensor:"
 _DEFAULTS = {"fp32": (0.9999, 0.999), "fp16": (0.999, 0.99)}
@@ -47,8 +50,10 @@ class TensorCheck:
     Attributes:
         canvas: "640x640", or "any" for the text encoder. `reference`: number of the reference input.
         graph: which gives the tensor; "preprocess" for network inputs.
-        cosine: of the samples, 1 if both are zero; NaN counts as -1.
-        max_abs: largest absolute difference.
+        cosine: of the samples, 1 if both are zero; -1 if they cannot be compared.
+        max_abs: largest absolute difference; -1 if they cannot be compared.
+        problem: why they cannot be compared: a NaN or an infinity anywhere in the tensor, another shape; else empty.
+        length: of the samples as a vector, in lengths of torch's: the cosine does not see a wrong scale.
     """
 
     canvas: str
@@ -57,6 +62,20 @@ class TensorCheck:
     tensor: str
     cosine: float
     max_abs: float
+    problem: str = ""
+    length: float = 1.0
+
+    @property
+    def closeness(self) -> float:
+        """The cosine, or what the length alone would lower it to in `2ab / (aa + bb)`, whichever is less."""
+        return min(self.cosine, 2 * self.length / (1 + self.length**2))
+
+    @property
+    def sentence(self) -> str:
+        """Which tensor of which graph, and how far it is from torch's."""
+        scale = f", {self.length:.3g} times as long" if self.closeness < self.cosine else ""
+        found = self.problem or f"cosine {self.cosine:.6f}{scale}"
+        return f"{self.tensor} of {self.graph} at {self.canvas}: {found}"
 
 
 @dataclass(frozen=True)
@@ -77,15 +96,24 @@ class Report:
     labels: tuple[LabelCheck, ...]
 
     @property
+    def bad_tensors(self) -> list[TensorCheck]:
+        """The tensors that miss the limit, in the order of the chain."""
+        return [check for check in self.tensors if not check.closeness >= self.limits.cosine]
+
+    @property
+    def furthest(self) -> TensorCheck | None:
+        """Of the tensors that an engine gives, the one furthest from torch's."""
+        made = [check for check in self.tensors if check.graph != PREPROCESS]
+        return min(made, key=lambda check: check.closeness, default=None)
+
+    @property
     def failures(self) -> list[str]:
-        """One sentence per comparison that misses its limit, in the order of the chain."""
-        bad = [
-            f"{check.tensor} of {check.graph} at {check.canvas}: cosine {check.cosine:.6f} < {self.limits.cosine}"
-            for check in self.tensors
-            if not check.cosine >= self.limits.cosine
-        ]
+        """One sentence per comparison that misses its limit, in the order of the chain; labels come last."""
+        limit = f", at least {self.limits.cosine} wanted"
+        bad = [check.sentence + ("" if check.problem else limit) for check in self.bad_tensors]
+        hint = f"; {self.furthest.sentence} is furthest off" if self.furthest else ""
         return bad + [
-            f"labels at {check.canvas}: {check.agreement:.2%} equal, {self.limits.agreement:.2%} wanted"
+            f"labels at {check.canvas}: {check.agreement:.2%} equal, {self.limits.agreement:.2%} wanted{hint}"
             for check in self.labels
             if not check.agreement >= self.limits.agreement
         ]
@@ -96,8 +124,8 @@ class Report:
         agreements = [c.agreement for c in self.labels if canvas is None or c.canvas == size_text(canvas)]
         cosine = min((check.cosine for check in mine), default=-1.0)
         agreement = min(agreements, default=None)
-        reached = cosine >= self.limits.cosine and (agreement is None or agreement >= self.limits.agreement)
-        return Gate(reached, cosine, agreement)
+        close = bool(mine) and all(check.closeness >= self.limits.cosine for check in mine)
+        return Gate(close and (agreement is None or agreement >= self.limits.agreement), cosine, agreement)
 
     def require(self, asked: str, todo: str) -> None:
         """Raise a GateError that names the first graph which misses its limit, if any does."""
@@ -106,16 +134,22 @@ class Report:
             raise GateError(asked, self.failures[0] + more, todo)
 
 
-def limits(bundle: Bundle, precision: str) -> Limits:
-    """The recipe's limits of a precision, or the documented defaults."""
-    chosen = bundle.manifest.recipe.get("gate", {}).get(precision)
-    if chosen is None:
+def limits(bundle: Bundle, *precisions: str) -> Limits:
+    """The recipe's limits of a precision, or the documented defaults; of several precisions the widest."""
+    chosen = [_limits(bundle.manifest.recipe.get("gate", {}), precision) for precision in precisions]
+    return Limits(min(one.cosine for one in chosen), min(one.agreement for one in chosen))
+
+
+def _limits(recipe: Mapping[str, Mapping[str, float]], precision: str) -> Limits:
+    rough = precision not in _DEFAULTS
+    found = recipe.get(precision) or (recipe.get("int8") if rough else None)
+    if found is None:
         return Limits(*_DEFAULTS.get(precision, _ROUGH))
-    return Limits(float(chosen["cosine"]), float(chosen["agreement"]))
+    return Limits(float(found["cosine"]), float(found["agreement"]))
 
 
 def check_chains(
-    bundle: Bundle, pipeline: Pipeline, chain: Callable[[Size], Chain], canvases: Iterable[Size], precision: str
+    bundle: Bundle, pipeline: Pipeline, chain: Callable[[Size], Chain], canvases: Iterable[Size], *precisions: str
 ) -> Report:
     """Run every reference input of the given canvases.
 
@@ -124,31 +158,47 @@ def check_chains(
         pipeline: its family's.
         chain: gives the chain of a canvas; only one is in use at a time.
         canvases: those to check.
-        precision: whose limits hold.
+        *precisions: of the chain's graphs; of their limits the widest hold.
 
     Raises:
-        BundleError: the bundle holds no reference for a canvas.
+        BundleError: the bundle holds no reference for a canvas, or one with a NaN in it.
     """
     tensors: list[TensorCheck] = []
     labels: list[LabelCheck] = []
     for canvas in canvases:
-        for number, stored in enumerate(_references(bundle, size_text(canvas))):
-            found = _run(pipeline, chain(canvas), stored, canvas)
+        for number, stored in enumerate(references(bundle, size_text(canvas))):
+            found = run_reference(pipeline, chain(canvas), stored, canvas)
             place = (size_text(canvas), number)
             tensors += _compare(place, _makers(chain(canvas)), found, stored)
             labels.append(LabelCheck(*place, _agreement(pipeline, found, stored, canvas)))
-    return Report(limits(bundle, precision), tuple(tensors), tuple(labels))
+    return Report(limits(bundle, *precisions), tuple(tensors), tuple(labels))
 
 
 def check_text(bundle: Bundle, graph: GraphSpec, session: Session) -> Report:
     """Run the reference prompts through a session of the text encoder, which is closed afterwards."""
     tensors: list[TensorCheck] = []
     with closing(session):
-        for number, stored in enumerate(_references(bundle, "text")):
+        for number, stored in enumerate(references(bundle, "text")):
             feed = {spec.name: session.upload(stored[spec.name]) for spec in graph.inputs}
             outputs = {name: session.download(tensor) for name, tensor in session.run(feed).items()}
             tensors += _compare(("any", number), dict.fromkeys(outputs, graph.name), outputs, stored)
     return Report(limits(bundle, graph.precision), tuple(tensors), ())
+
+
+def check_graph(
+    bundle: Bundle, graph: GraphSpec, found: Mapping[str, Array], place: tuple[str, int], stored: Mapping[str, Array]
+) -> Report:
+    """One graph by itself, given what it made of inputs that were torch's.
+
+    Args:
+        bundle: the opened bundle.
+        graph: the graph.
+        found: its outputs.
+        place: canvas as text, and number of the reference input.
+        stored: that reference input.
+    """
+    makers = {spec.name: graph.name for spec in graph.outputs}
+    return Report(limits(bundle, graph.precision), tuple(_compare(place, makers, found, stored)), ())
 
 
 def sample(array: Array) -> Array:
@@ -156,25 +206,36 @@ def sample(array: Array) -> Array:
     return array.ravel()[:: max(-(-array.size // SAMPLES), 1)].astype(np.float32)
 
 
-def _references(bundle: Bundle, key: str) -> list[dict[str, Array]]:
+def references(bundle: Bundle, key: str) -> list[dict[str, Array]]:
+    """The reference inputs and tensors of a canvas or of the text encoder.
+
+    Raises:
+        BundleError: there are none, or one holds a NaN or an infinity, with which nothing can be compared.
+    """
     stored = bundle.reference(key) if key in bundle.manifest.reference else []
     if not stored:
         todo = "export it again, or get a bundle that was packed with its reference tensors"
         raise BundleError(f"check {bundle.path} at {key}", "it holds no reference tensors for that", todo)
+    for number, arrays in enumerate(stored):
+        for name, array in arrays.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                found = f"{name} of reference {number} at {key} holds {_not_finite(array)}"
+                raise BundleError(f"check {bundle.path} with its reference tensors", found, "export it again")
     return stored
 
 
-def _run(pipeline: Pipeline, chain: Chain, stored: Mapping[str, Array], canvas: Size) -> dict[str, Array]:
-    images = pipeline.image_feed(stored["image"], canvas, canvas)
-    feed = images | pipeline.vocabulary_feed(stored["text"], stored["overlap"])
+def run_reference(pipeline: Pipeline, chain: Chain, stored: Mapping[str, Array], canvas: Size) -> dict[str, Array]:
+    """Every tensor of the chain for one reference input, also what went in."""
+    feed = pipeline.image_feed(stored["image"], canvas, canvas)
+    feed |= pipeline.vocabulary_feed(stored["text"], stored["overlap"])
     outputs = {spec.name for link in chain.order for spec in link.graph.outputs}
-    return images | chain.run(feed, outputs).tensors
+    return feed | chain.run(feed, outputs).tensors
 
 
 def _makers(chain: Chain) -> dict[str, str]:
     """Tensor → the graph that gives it, in the order of the chain; the network inputs first."""
     made = {spec.name: link.graph.name for link in chain.order for spec in link.graph.outputs}
-    return {name: "preprocess" for name in sorted(chain.inputs)} | made
+    return {name: PREPROCESS for name in sorted(chain.inputs)} | made
 
 
 def _compare(
@@ -184,19 +245,31 @@ def _compare(
     for name, graph in makers.items():
         wanted = stored.get(_PREFIX + name)
         if wanted is not None:
-            checks.append(TensorCheck(*place, graph, name, *_difference(sample(found[name]), wanted)))
+            canvas, reference = place
+            difference = _difference(found[name], wanted)
+            checks.append(TensorCheck(canvas, reference, graph, name, **difference))
     return checks
 
 
-def _difference(found: Array, wanted: Array) -> tuple[float, float]:
-    """(cosine, largest absolute difference)."""
-    if found.shape != wanted.shape or not np.isfinite(found).all():
-        return -1.0, float("inf")
-    a, b = found.astype(np.float64), wanted.astype(np.float64)
-    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
-    same = not a.any() and not b.any()
-    cosine = 1.0 if same else float(a @ b) / lengths if lengths else 0.0
-    return min(cosine, 1.0), float(np.abs(a - b).max())
+def _difference(found: Array, wanted: Array) -> dict[str, Any]:
+    """`cosine` and the fields after it of a `TensorCheck`; a NaN never compares as equal."""
+    if not np.isfinite(found).all():
+        return {"cosine": -1.0, "max_abs": -1.0, "problem": f"it holds {_not_finite(found)}"}
+    samples = sample(found)
+    if samples.shape != wanted.shape:
+        problem = f"it has {samples.size} samples, and torch's has {wanted.size}"
+        return {"cosine": -1.0, "max_abs": -1.0, "problem": problem}
+    a, b = samples.astype(np.float64), wanted.astype(np.float64)
+    mine, theirs = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+    furthest = float(np.abs(a - b).max(initial=0.0))
+    if not (mine and theirs):
+        return {"cosine": float(mine == theirs), "max_abs": furthest}
+    return {"cosine": min(float(a @ b) / (mine * theirs), 1.0), "max_abs": furthest, "length": mine / theirs}
+
+
+def _not_finite(array: Array) -> str:
+    count = int(array.size - np.isfinite(array).sum())
+    return f"{count} of {array.size} values that are not finite numbers"
 
 
 UNDECIDED = 65535
@@ -204,8 +277,11 @@ UNDECIDED = 65535
 
 
 def _agreement(pipeline: Pipeline, found: Mapping[str, Array], stored: Mapping[str, Array], canvas: Size) -> float:
+    wanted_tensors = {name: found[name] for name in pipeline.wanted}
+    if not all(np.isfinite(array).all() for array in wanted_tensors.values()):
+        return 0.0  # there is no label map
     placement = Placement(canvas, canvas, canvas, True, None)
-    logits, class_probs = pipeline.masks({name: found[name] for name in pipeline.wanted})
+    logits, class_probs = pipeline.masks(wanted_tensors)
     wanted = stored["labels"]
     decided = wanted != UNDECIDED
     equal = compose(logits, class_probs, placement).labels[decided] == wanted[decided]

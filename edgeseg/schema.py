@@ -21,6 +21,7 @@ from edgeseg.errors import BundleError
 SCHEMA = 1
 DTYPES = ("float32", "float16", "int32", "int64", "uint8", "bool")
 PRECISIONS = ("fp32", "fp16", "int8", "fp8", "mixed")
+FORMS = ("typed", "plain")
 
 Size = tuple[int, int]  # always (height, width)
 T = TypeVar("T")
@@ -53,7 +54,7 @@ class GraphSpec:
     """One ONNX file of the bundle.
 
     Attributes:
-        name: what it is to the chain ("sam", "head"); one graph exists per precision and canvas.
+        name: what it is to the chain ("sam", "head"); one graph exists per precision, canvas and form.
         precision: one of `PRECISIONS`.
         canvas: the (H, W) of the image it is made for; None if it fits any.
         file: path inside the bundle, posix.
@@ -61,6 +62,9 @@ class GraphSpec:
         inputs, outputs: the tensors; two graphs are wired by giving a tensor the same name.
         axes: for each dynamic axis its (smallest, usual, largest) extent.
         parameters: number of weights.
+        form: one of `FORMS`; "typed": every tensor has the type it is computed in (TensorRT from 10 on, TensorRT-RTX);
+            "plain": opset 17, fp32 around the integer products (onnxruntime's CPU, TensorRT 8.6). Only int8 has both,
+            and mixed made of int8.
     """
 
     name: str
@@ -72,6 +76,7 @@ class GraphSpec:
     outputs: tuple[TensorSpec, ...]
     axes: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     parameters: int = 0
+    form: str = "typed"
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,9 @@ class EngineSpec:
         source_sha256: digest of the graph file it was made from; an engine of another graph is refused.
         versions: what made it, {"tensorrt": "10.3.0"}.
         gate: None while it has never run on its device.
+        layers: what the compiler made of it: kind ("gemm", "conv", "attention", "matmul") → precision ("int8", "fp16",
+            "unknown") → how many; empty if it does not say.
+        report: path of the report that says why it is not what its graph asks for; None if it is.
     """
 
     backend: str
@@ -121,6 +129,30 @@ class EngineSpec:
     source_sha256: str
     versions: dict[str, str] = field(default_factory=dict)
     gate: Gate | None = None
+    layers: dict[str, dict[str, int]] = field(default_factory=dict)
+    report: str | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The precision of each graph that was measured to be best on one device; graphs of a chain may differ.
+
+    Attributes:
+        backend, device: as in `EngineSpec`; one selection exists per pair.
+        precisions: graph → one of `PRECISIONS`.
+        canvases: those for which the chain passed its gate.
+        gate: of the whole chain, the worst canvas.
+        engines: path of each engine that the gate ran → its sha256; with any other engine the selection is void.
+        report: path of the report with the measurements and the reasons.
+    """
+
+    backend: str
+    device: str
+    precisions: dict[str, str]
+    canvases: tuple[Size, ...]
+    gate: Gate
+    engines: dict[str, str]
+    report: str
 
 
 @dataclass(frozen=True)
@@ -157,6 +189,7 @@ class Manifest:
         images: network input name → its `ImageTransform`.
         canvases: every (H, W) that the graphs exist for.
         reference: paths of the reference tensors, by canvas text ("640x640") and "text" for the text encoder.
+        selections: what `edgeseg build --precision auto` chose.
         files: digest of every file of the bundle but `bundle.json`, by path.
     """
 
@@ -171,6 +204,7 @@ class Manifest:
     graphs: tuple[GraphSpec, ...] = ()
     engines: tuple[EngineSpec, ...] = ()
     reference: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    selections: tuple[Selection, ...] = ()
     files: dict[str, FileSpec] = field(default_factory=dict)
 
 

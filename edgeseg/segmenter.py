@@ -14,14 +14,15 @@ from typing import Any
 from edgeseg import reference
 from edgeseg.backends.base import Backend
 from edgeseg.bundle import Bundle
+from edgeseg.chain import Observer
 from edgeseg.chains import Chains
 from edgeseg.compose import Composition, compose, compose_scored
-from edgeseg.errors import EdgesegError, StorageError
+from edgeseg.errors import EdgesegError, InputError, StorageError
 from edgeseg.images import ImageOptions, LoadedImage, load
 from edgeseg.pipelines import get_pipeline
 from edgeseg.placement import Placement, place
 from edgeseg.preprocess import resize_rgb
-from edgeseg.schema import EngineSpec
+from edgeseg.schema import EngineSpec, Size, size_text
 from edgeseg.segmentation import Masks, Segmentation
 from edgeseg.selection import Plan, Request, build_command, choose
 from edgeseg.vocabulary import ClassList, Vocabulary, VocabularyMaker
@@ -88,10 +89,12 @@ class Segmenter:
 
     Attributes:
         bundle, plan: as given.
+        observer: hears of the steps of every run of the graphs; None, as it is at first, costs nothing.
     """
 
     def __init__(self, bundle: Bundle, plan: Plan) -> None:
         self.bundle, self.plan = bundle, plan
+        self.observer: Observer | None = None
         self._pipeline = get_pipeline(bundle.manifest)
         self._chains = Chains(bundle, plan, self._pipeline.graphs)
         self._maker: VocabularyMaker | None = None
@@ -106,8 +109,8 @@ class Segmenter:
             image: path, PIL image, or (H, W, 3) uint8 RGB array.
             classes: names, or a `Vocabulary` made before.
             threshold: pixels whose best score is below it belong to none of the classes (label 65535).
-            **options: `overlap`: name → whether the model was trained on it; `frame`, `bits16`, `max_pixels`: see
-                `ImageOptions`.
+            **options: `overlap`: name → whether the model was trained on it; `resize`: "none" leaves the image as large
+                as it is; `canvas`: (H, W), the one to use; `frame`, `bits16`, `max_pixels`: see `ImageOptions`.
 
         Raises:
             InputError: the image or the class list cannot be used.
@@ -157,7 +160,7 @@ class Segmenter:
         plan, ungated = self.plan, self.plan.ungated()
         if ungated:
             chain = self._chains.chain
-            report = reference.check_chains(self.bundle, self._pipeline, chain, plan.canvases, plan.precision)
+            report = reference.check_chains(self.bundle, self._pipeline, chain, plan.canvases, *plan.all_precisions())
             self._settle(report, ungated)
         for graph, engine in plan.ungated_text(self.bundle):
             session = plan.open_text(self.bundle, graph, self.bundle.graph_files(engine))
@@ -189,26 +192,32 @@ class Segmenter:
 
     def _masks(self, image: Any, classes: Classes, options: dict[str, Any]) -> tuple[LoadedImage, Masks, _Timer]:
         timer, overlap = _Timer(), options.pop("overlap", None)
+        resize, canvas = options.pop("resize", None), options.pop("canvas", None)
         with timer.step("read"):
             loaded = load(image, ImageOptions(**options))
         with timer.step("vocabulary"):
             vocabulary = self._known(classes, overlap)
         with timer.step("preprocess"):
-            placement = self._place(loaded)
+            placement = self._place(loaded, resize, canvas)
             rgb = resize_rgb(loaded.rgb, placement.valid)
             feed = self._pipeline.image_feed(rgb, placement.valid, placement.canvas)
         feed |= self._pipeline.vocabulary_feed(vocabulary.embeddings, vocabulary.overlap)
         with timer.step("load"):
             chain = self._chains.chain(placement.canvas)
         with timer.step("chain"):
-            result = chain.run(feed, self._pipeline.wanted)
+            result = chain.run(feed, self._pipeline.wanted, self.observer)
         timer.timings_ms |= {f"chain.{name}": value for name, value in result.timings_ms.items()}
         logits, class_probs = self._pipeline.masks(result.tensors)
         return loaded, Masks(logits, class_probs, vocabulary.names, placement), timer
 
-    def _place(self, loaded: LoadedImage) -> Placement:
+    def _place(self, loaded: LoadedImage, resize: str | None, canvas: Size | None) -> Placement:
         height, width = loaded.rgb.shape[:2]
-        return place((height, width), self.plan.canvases, self.bundle.manifest.recipe)
+        canvases = self.plan.canvases if canvas is None else (canvas,)
+        if canvas not in (None, *self.plan.canvases):
+            sizes = ", ".join(map(size_text, self.plan.canvases))
+            found = f"there is none among {sizes}"
+            raise InputError(f"use the canvas {size_text(canvas)}", found, "take one of these, or build its engines")
+        return place((height, width), canvases, self.bundle.manifest.recipe, resize=resize)
 
     def _known(self, classes: Classes, overlap: Mapping[str, bool] | None) -> Vocabulary:
         """The vocabulary; that of the call before if the names are the same."""

@@ -2,23 +2,30 @@
 
 An engine is usable if it was built for this device, from the graph file that the bundle holds now, and did not fail its
 gate. onnxruntime needs no engine: it runs the graph file, unless there is an engine that was made for it.
+
+What `edgeseg build --precision auto` measured to be best on a device is taken there before any other precision, as long
+as the very engines that it measured are there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeseg.backends import BACKENDS, get_backend
 from edgeseg.backends.base import Backend, Probe, Session
 from edgeseg.backends.keys import matches
+from edgeseg.bundle.check import made_of
 from edgeseg.errors import BackendError, BundleError
-from edgeseg.schema import EngineSpec, GraphSpec, Size
+from edgeseg.schema import EngineSpec, GraphSpec, Selection, Size
 
 if TYPE_CHECKING:
     from edgeseg.bundle import Bundle
+
+AUTO = "auto"
+"""In the place of a precision: the one of each graph that was measured to be best."""
 
 RUN_GRAPHS = ("onnxruntime", "fake")
 """Backends that open a graph file as it is."""
@@ -35,7 +42,7 @@ class Request:
 
     Attributes:
         backend: a key of `BACKENDS`, or a backend object (a `FakeBackend` with outputs).
-        precision: one of `PRECISIONS`.
+        precision: one of `PRECISIONS`, or `AUTO`.
         device: index of the GPU.
         threads: CPU threads; None takes one per physical core.
     """
@@ -52,10 +59,11 @@ class Plan:
 
     Attributes:
         backend: the opened SDK. `device`: the GPU's index, `device_key`: what the backend calls it.
-        precision: of every graph.
+        precision: of every graph, or `AUTO`. `form`: of the graphs that have more than one.
         canvases: those for which every graph can run.
         engines: (graph, canvas) → its engine; what is not in it runs from its graph file.
         notes: what the user may want to know about the choice.
+        precisions: with `AUTO`, that of each graph; else empty.
     """
 
     backend: Backend
@@ -65,10 +73,20 @@ class Plan:
     canvases: tuple[Size, ...]
     engines: dict[tuple[str, Size | None], EngineSpec]
     notes: tuple[str, ...] = ()
+    form: str = "typed"
+    precisions: Mapping[str, str] = field(default_factory=dict)
+
+    def precision_of(self, graph: str) -> str:
+        """The precision of the graph with this name."""
+        return self.precisions.get(graph, self.precision)
+
+    def all_precisions(self) -> tuple[str, ...]:
+        """Every precision that is in use."""
+        return tuple(dict.fromkeys(self.precisions.values())) or (self.precision,)
 
     def ungated(self) -> list[EngineSpec]:
-        """Engines that have never run on their device."""
-        return [engine for engine in self.engines.values() if engine.gate is None]
+        """Engines that have never run on their device. A selection was gated as a whole."""
+        return [engine for engine in self.engines.values() if engine.gate is None and not self.precisions]
 
     def ungated_text(self, bundle: Bundle) -> list[tuple[GraphSpec, EngineSpec]]:
         """Text encoders with an engine for this device that has never run on it."""
@@ -97,6 +115,11 @@ class Plan:
         return runner.open(path, graph)
 
 
+def form_for(backend: str, device_key: str) -> str:
+    """The form of graph that a backend runs on a device: a CPU computes in fp32 around its integer products."""
+    return "plain" if backend in RUN_GRAPHS and not device_key.startswith("cuda") else "typed"
+
+
 def build_command(path: Path, backend: str, precision: str | None) -> str:
     """What to do about a missing engine, with the exact command."""
     wanted = f" --precision {precision}" if precision else ""
@@ -110,7 +133,7 @@ def choose(bundle: Bundle, graphs: Sequence[str], request: Request) -> Plan:
         BackendError: no backend, or not the one asked for, works here.
         BundleError: there is no usable engine; the message holds the command that builds one.
     """
-    if request.precision is not None and request.precision not in bundle.precisions():
+    if request.precision not in (None, AUTO, *bundle.precisions()):
         found = f"it holds {', '.join(bundle.precisions())}"
         todo = f"make it: edgeseg quantize {bundle.path} --precision {request.precision}"
         raise BundleError(f"open {bundle.path} as {request.precision}", found, todo)
@@ -120,6 +143,11 @@ def choose(bundle: Bundle, graphs: Sequence[str], request: Request) -> Plan:
         if not probe.works or probe.device is None:
             reasons.append(f"{backend.name} does not work here ({probe.why})")
             continue
+        if request.precision in (None, AUTO):
+            plan, reason = _selected(bundle, graphs, backend, (request.device, probe.device))
+            if plan is not None:
+                return _noted(plan, reasons)
+            reasons += reason
         for precision in _precisions(bundle, request, probe):
             plan = _plan(bundle, graphs, backend, (request.device, probe.device, precision))
             if plan is not None:
@@ -139,22 +167,57 @@ def _candidates(bundle: Bundle, request: Request) -> list[Backend]:
 
 def _precisions(bundle: Bundle, request: Request, probe: Probe) -> list[str]:
     if request.precision is not None:
-        return [request.precision]
+        return [precision for precision in bundle.precisions() if precision == request.precision]
     order = _CPU_PRECISIONS if str(probe.device).startswith(("cpu", "fake")) else _GPU_PRECISIONS
     return [precision for precision in order if precision in bundle.precisions()]
 
 
 def _plan(bundle: Bundle, graphs: Sequence[str], backend: Backend, place: tuple[int, str, str]) -> Plan | None:
     device, key, precision = place
+    form = form_for(backend.name, key)
     engines: dict[tuple[str, Size | None], EngineSpec] = {}
     canvases = []
     for canvas in bundle.manifest.canvases:
-        specs = [bundle.graph(name, precision, canvas) for name in graphs]
+        specs = [bundle.graph(name, precision, canvas, form) for name in graphs]
         found = {(spec.name, spec.canvas): _usable(bundle, backend.name, key, spec) for spec in specs}
         if all(_runs(bundle, backend.name, key, spec, found[spec.name, spec.canvas]) for spec in specs):
             canvases.append(canvas)
             engines |= {place: engine for place, engine in found.items() if engine is not None}
-    return Plan(backend, device, key, precision, tuple(canvases), engines) if canvases else None
+    return Plan(backend, device, key, precision, tuple(canvases), engines, form=form) if canvases else None
+
+
+def _selected(
+    bundle: Bundle, graphs: Sequence[str], backend: Backend, place: tuple[int, str]
+) -> tuple[Plan | None, list[str]]:
+    """The plan of the selection for this device; if there is one that is void, why."""
+    device, key = place
+    made = [one for one in bundle.manifest.selections if one.backend == backend.name and matches(one.device, key)]
+    if not made:
+        return None, []
+    engines = _selected_engines(bundle, graphs, made[0], key)
+    if engines is None:
+        return None, [f"what --precision auto chose for {made[0].device} was built again since, so it chooses nothing"]
+    form, precisions = form_for(backend.name, key), made[0].precisions
+    return Plan(backend, device, key, AUTO, made[0].canvases, engines, form=form, precisions=precisions), []
+
+
+def _selected_engines(
+    bundle: Bundle, graphs: Sequence[str], selection: Selection, key: str
+) -> dict[tuple[str, Size | None], EngineSpec] | None:
+    """The engines that were gated together; None if one of them is no longer there."""
+    files, engines = bundle.manifest.files, {}
+    for canvas in selection.canvases:
+        for name in graphs:
+            precision = selection.precisions.get(name, "")
+            found = [g for g in bundle.manifest.graphs if (g.name, g.precision) == (name, precision)]
+            current = [
+                e for g in found if g.canvas in (canvas, None) for e in _current(bundle, selection.backend, key, g)
+            ]
+            same = [e for e in current if e.file in files and selection.engines.get(e.file) == files[e.file].sha256]
+            if not same:
+                return None
+            engines[name, same[0].canvas] = same[0]
+    return engines
 
 
 def _usable(bundle: Bundle, backend: str, key: str, graph: GraphSpec) -> EngineSpec | None:
@@ -164,13 +227,15 @@ def _usable(bundle: Bundle, backend: str, key: str, graph: GraphSpec) -> EngineS
 
 
 def _current(bundle: Bundle, backend: str, key: str, graph: GraphSpec) -> list[EngineSpec]:
-    """The engines made for this device from the graph as it is now."""
-    digest = bundle.manifest.files[graph.file].sha256 if graph.file in bundle.manifest.files else None
+    """The engines made for this device from the graph as it is now, in whichever form."""
+    files = bundle.manifest.files
+    forms = [one.file for one in bundle.manifest.graphs if made_of(one) == made_of(graph)]
+    digests = {files[file].sha256 for file in forms if file in files}
     return [
         engine
         for engine in bundle.manifest.engines
-        if (engine.graph, engine.precision, engine.canvas) == (graph.name, graph.precision, graph.canvas)
-        and digest in (None, engine.source_sha256)  # None: a pack left the graph file out
+        if made_of(engine) == made_of(graph)
+        and (not digests or engine.source_sha256 in digests)  # none: a pack left the graph files out
         and engine.backend == backend
         and matches(engine.device, key)
     ]
@@ -197,7 +262,7 @@ def _why_not(bundle: Bundle, backend: str, key: str, precision: str) -> str:
 
 
 def _noted(plan: Plan, reasons: Sequence[str]) -> Plan:
-    return Plan(**{**vars(plan), "notes": tuple(reasons)})
+    return replace(plan, notes=tuple(reasons))
 
 
 def _nothing(bundle: Bundle, request: Request, reasons: Sequence[str]) -> BackendError | BundleError:

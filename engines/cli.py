@@ -5,17 +5,22 @@ from __future__ import annotations
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
 
 from edgeseg.cli.terminal import print_json
 from edgeseg.errors import InputError
-from edgeseg.schema import PRECISIONS, Size, parse_size, size_text, to_json
+from edgeseg.schema import PRECISIONS, Size, parse_size, to_json
 
 if TYPE_CHECKING:
-    from .builder import Built
+    from .auto import Auto
     from .compiler import Compiler
+    from .making import Built
+    from .request import Request
+
+AUTO = "auto"
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
@@ -23,34 +28,84 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--backend", help="onnxruntime, tensorrt or tensorrt_rtx. Default: the best one that works here.")
-@click.option("--precision", type=click.Choice(PRECISIONS), help="Default: fp16 on a GPU if there, else fp32.")
+@click.option(
+    "--precision",
+    type=click.Choice((*PRECISIONS, AUTO)),
+    help="auto: measure all, take what is fastest and passes. Default: fp16 on a GPU if there, else fp32.",
+)
 @click.option("--canvas", "canvases", multiple=True, metavar="HxW", help="Only this canvas; may be repeated.")
 @click.option("--target", metavar="sm86,sm89", help="Build for these GPUs with tensorrt_rtx; needs no GPU here.")
 @click.option("--memory-limit", metavar="4GiB", help="Most scratch memory that an engine may use.")
+@click.option("--repair", is_flag=True, help="When the gate fails, change graphs step by step until it passes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-def build(
-    bundle: Path,
-    backend: str | None,
-    precision: str | None,
-    *,
-    canvases: tuple[str, ...],
-    target: str | None,
-    memory_limit: str | None,
-    as_json: bool,
-) -> None:
-    """Turn the graphs of BUNDLE into engines of this machine, or of the machines named with --target."""
-    from .builder import Request, build
+def build(bundle: Path, backend: str | None, *, target: str | None, as_json: bool, **wishes: Any) -> None:
+    """Turn the graphs of BUNDLE into engines of this machine, or of the machines named with --target.
+
+    Engines that run here are gated: they must give the reference results, or nothing is kept and the exit code is 8.
+    """
+    from .auto import build_auto
+    from .builder import build
     from .choice import choose
 
-    limit = None if memory_limit is None else parse_bytes(memory_limit)
-    request = Request(precision, tuple(parse_canvas(text) for text in canvases), limit)
+    request = _request(**wishes)
     compiler = choose(backend, parse_targets(target))
-    built = build(bundle, compiler, request, shown=not as_json)
-    if as_json:
-        engines = [asdict(item) | {"engine": to_json(item.engine)} for item in built]
-        print_json("build", bundle=str(bundle), backend=compiler.backend, device=compiler.device, engines=engines)
+    if request.precision == AUTO:
+        _show_auto(bundle, compiler, build_auto(bundle, compiler, request, shown=not as_json), as_json)
     else:
-        click.echo(_table(bundle, compiler, built))
+        _show(bundle, compiler, build(bundle, compiler, request, shown=not as_json), as_json)
+
+
+def _request(precision: str | None, canvases: tuple[str, ...], memory_limit: str | None, repair: bool) -> Request:
+    from .request import Request
+
+    if repair and precision == AUTO:
+        found = "auto takes what passes as it is, and --repair changes one precision until it passes"
+        raise InputError("build with --repair --precision auto", found, "name the precision to repair")
+    limit = None if memory_limit is None else parse_bytes(memory_limit)
+    return Request(precision, tuple(parse_canvas(text) for text in canvases), limit, repair)
+
+
+def _show(bundle: Path, compiler: Compiler, built: list[Built], as_json: bool) -> None:
+    from . import tables
+
+    reports = tables.reports(bundle, built)
+    if as_json:
+        engines = [_engine(item) for item in built]
+        print_json("build", **_where(bundle, compiler), engines=engines, reports=reports)
+        return
+    click.echo(f"{bundle}: {len(built)} engines for {compiler.backend} {compiler.device}")
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(tables.engines_table(built))
+    for report in reports:
+        if report["kind"] == "repair":
+            console.print(tables.repair_table(report))
+
+
+def _show_auto(bundle: Path, compiler: Compiler, auto: Auto, as_json: bool) -> None:
+    from . import tables
+    from .auto import entry
+
+    if as_json:
+        chains, graphs = [asdict(chain) for chain in auto.chains], [entry(row) for row in auto.rows]
+        engines, selection = [_engine(item) for item in auto.built], to_json(auto.selection)
+        parts = {"engines": engines, "chains": chains, "graphs": graphs, "selection": selection}
+        print_json("build", **_where(bundle, compiler), **parts)
+        return
+    click.echo(f"{bundle}: {len(auto.built)} engines for {compiler.backend} {compiler.device}")
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(tables.chains_table(auto))
+    console.print(tables.auto_table(auto))
+    gate = auto.selection.gate
+    labels = f", labels {gate.agreement:.2%} equal" if gate.agreement is not None else ""
+    click.echo(f"together: cosine {gate.cosine:.6f}{labels}; `edgeseg run` takes this choice here")
+
+
+def _where(bundle: Path, compiler: Compiler) -> dict[str, str]:
+    return {"bundle": str(bundle), "backend": compiler.backend, "device": compiler.device}
+
+
+def _engine(item: Built) -> dict[str, Any]:
+    return asdict(item) | {"engine": to_json(item.engine)}
 
 
 def parse_bytes(text: str) -> int:
@@ -76,21 +131,3 @@ def parse_targets(text: str | None) -> tuple[str, ...]:
     if wrong:
         raise InputError("use --target", f"{wrong[0]!r} names no GPU generation", "write it like sm86,sm89")
     return tuple(parts)
-
-
-def _table(bundle: Path, compiler: Compiler, built: list[Built]) -> str:
-    lines = [f"{bundle}: {len(built)} engines for {compiler.backend} {compiler.device}"]
-    return "\n".join([*lines, *(_line(item) for item in built)])
-
-
-def _line(item: Built) -> str:
-    engine = item.engine
-    gate = f", cosine {engine.gate.cosine:.6f}" if engine.gate else ", ungated"
-    name = f"  {engine.graph} {size_text(engine.canvas)} {engine.precision}{gate}"
-    if item.kept:
-        return f"{name}: was up to date"
-    if not item.layers:
-        form = "its cpu form" if engine.file.endswith(".cpu.onnx") else "the graph itself"
-        return f"{name}: {form}"
-    fused = item.layers["fused_attentions"]
-    return f"{name}: {item.size_bytes / 2**20:.1f} MiB in {item.compile_s:.1f} s, {fused} fused attentions"

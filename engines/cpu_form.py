@@ -3,7 +3,8 @@
 MatMul, [Add,] Softmax, MatMul between splitting and merging the heads becomes com.microsoft's MultiHeadAttention: no
 score matrix is stored without a bias, one less with one, and the transposes of the heads go away. Weights stay where
 they are. Only long attentions are rewritten: of the 1600 tokens of SAM's global blocks at 640x640 the form saves almost
-half the time, of 401 tokens nothing that was measurable, and it rounds differently.
+half the time, of 401 tokens nothing that was measurable, and it rounds differently. The quantized layers of a plain
+int8 graph become integer products (`cpu_int8.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-DOMAIN = "com.microsoft"
+from .cpu_int8 import DOMAIN, add_domain, drop_unread, live, to_integer_products
+
 LEAST_TOKENS = 1024  # queries and keys of an attention that is worth it
 _SPLIT, _TURN, _SPLIT_AND_TURN = [0, 2, 1, 3], [0, 1, 3, 2], [0, 2, 3, 1]
 
@@ -80,7 +82,12 @@ class _Graph:
 
 
 def to_cpu_form(model: ModelProto) -> int:
-    """Rewrite `model`, whose weights need not be loaded, in place; returns how many attentions were found."""
+    """Rewrite `model`, whose weights need not be loaded, in place; returns how many patterns were found."""
+    return fuse_attentions(model) + to_integer_products(model)
+
+
+def fuse_attentions(model: ModelProto) -> int:
+    """Long attentions as one node each; returns how many."""
     graph = _Graph(model)
     softmaxes = [node for node in model.graph.node if node.op_type == "Softmax"]
     fused = [found for node in softmaxes if (found := _fuse(graph, node)) is not None]
@@ -89,12 +96,9 @@ def to_cpu_form(model: ModelProto) -> int:
     replaced = {name: node for node in fused for name in node.output}
     nodes = [replaced.pop(node.output[0], node) for node in model.graph.node]
     del model.graph.node[:]
-    model.graph.node.extend(_live(nodes, {value.name for value in model.graph.output}))
-    model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
-    used = {name for node in model.graph.node for name in node.input}
-    weights = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(weights)
+    model.graph.node.extend(live(nodes, {value.name for value in model.graph.output}))
+    add_domain(model)
+    drop_unread(model.graph)
     return len(fused)
 
 
@@ -133,13 +137,3 @@ def _fuse(graph: _Graph, softmax: NodeProto) -> NodeProto | None:
         num_heads=q.heads,
         scale=np.float32(scale).item(),
     )
-
-
-def _live(nodes: list[NodeProto], wanted: set[str]) -> list[NodeProto]:
-    """The nodes that `wanted` tensors depend on, in their order."""
-    kept = []
-    for node in reversed(nodes):
-        if any(name in wanted for name in node.output):
-            wanted.update(node.input)
-            kept.append(node)
-    return kept[::-1]

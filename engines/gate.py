@@ -1,4 +1,9 @@
-"""Engines against the bundle's reference tensors, on the device that will run them; the bundle keeps the result."""
+"""Engines against the bundle's reference tensors, on the device that will run them; the bundle keeps the result.
+
+A gate keeps all or nothing. If every limit holds, each engine gets what the gate found of it. If one does not, the
+engines that were checked are removed, files and all; of those to blame an entry stays that says so. It names the graph
+in place of an engine, so that onnxruntime, which needs no engine, does not run that graph either.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,12 @@ from dataclasses import replace
 from functools import reduce
 
 from edgeseg.backends.keys import matches
-from edgeseg.bundle import Bundle
+from edgeseg.bundle import Bundle, BundleEdit
+from edgeseg.bundle.check import made_of
 from edgeseg.chains import Chains
 from edgeseg.pipelines import get_pipeline
 from edgeseg.reference import Report, check_chains, check_text, limits
-from edgeseg.schema import EngineSpec, Size, size_text
+from edgeseg.schema import EngineSpec, Manifest, Selection, Size, size_text
 from edgeseg.selection import Plan, Request, choose
 
 from .progress import WorkBar
@@ -21,41 +27,50 @@ TEXT = "text"  # the one graph that is outside the chain; its reference tensors 
 def gate(
     bundle: Bundle, backend: str, precision: str, canvases: tuple[Size, ...], shown: bool = True
 ) -> list[EngineSpec]:
-    """Run the engines of these canvases, and record in the bundle what each made of it.
+    """Run the engines of these canvases, and record in the bundle what each made of it, or that they failed.
 
     Returns:
         the engines, with their gates.
 
     Raises:
-        GateError: one is too far from the reference; it names the first such graph. What was found is recorded, and
-            such an engine is never used.
-        BundleError: the bundle holds no reference tensors.
+        GateError: one is too far from the reference; it names the graph and the first such tensor.
+        BundleError: the bundle holds no reference tensors, or one with a NaN.
     """
-    pipeline = get_pipeline(bundle.manifest)
-    plan = choose(bundle, pipeline.graphs, Request(backend, precision))
-    text = [g for g in bundle.manifest.graphs if g.name == TEXT and g.precision == precision]
+    plan, report = check(bundle, backend, precision, canvases, shown)
+    if report.failures:
+        discard(bundle, plan, report, canvases)
+    report.require(f"use the {backend} engines of {bundle.path} in {precision}", _todo(bundle, precision))
+    return record(bundle, plan, report, canvases)
+
+
+def check(
+    bundle: Bundle, backend: str, precision: str, canvases: tuple[Size, ...], shown: bool = True
+) -> tuple[Plan, Report]:
+    """What ran, and how far it is from the reference; nothing is recorded."""
+    plan = choose(bundle, get_pipeline(bundle.manifest).graphs, Request(backend, precision))
+    return plan, check_plan(bundle, plan, canvases, shown)
+
+
+def check_plan(bundle: Bundle, plan: Plan, canvases: tuple[Size, ...], shown: bool = True) -> Report:
+    """How far the chains of a plan, and its text encoder, are from the reference."""
+    text = [g for g in bundle.manifest.graphs if g.name == TEXT and g.precision == plan.precision_of(TEXT)][:1]
     labels = [*map(size_text, canvases), *(TEXT for _ in text)]
     with WorkBar("checking", dict.fromkeys(labels, 1.0), shown) as bar:
-        reports = _chain_reports(bundle, plan, precision, canvases, bar=bar)
+        reports = _chain_reports(bundle, plan, canvases, bar)
         for graph in text:
             with bar.piece(TEXT):
                 session = plan.open_text(bundle, graph, bundle.graph_files(graph))
                 reports.append(check_text(bundle, graph, session))
-    report = reduce(_merged, reports, Report(limits(bundle, precision), (), ()))
-    engines = _record(bundle, plan, report, canvases)
-    report.require(f"use the {backend} engines of {bundle.path} in {precision}", _todo(bundle, precision))
-    return engines
+    return reduce(_merged, reports, Report(limits(bundle, *plan.all_precisions()), (), ()))
 
 
-def _chain_reports(
-    bundle: Bundle, plan: Plan, precision: str, canvases: tuple[Size, ...], *, bar: WorkBar
-) -> list[Report]:
+def _chain_reports(bundle: Bundle, plan: Plan, canvases: tuple[Size, ...], bar: WorkBar) -> list[Report]:
     pipeline = get_pipeline(bundle.manifest)
     chains, reports = Chains(bundle, plan, pipeline.graphs), []
     try:
         for canvas in canvases:
             with bar.piece(size_text(canvas)):
-                reports.append(check_chains(bundle, pipeline, chains.chain, [canvas], precision))
+                reports.append(check_chains(bundle, pipeline, chains.chain, [canvas], *plan.all_precisions()))
     finally:
         chains.close()
     return reports
@@ -65,22 +80,61 @@ def _merged(a: Report, b: Report) -> Report:
     return Report(a.limits, a.tensors + b.tensors, a.labels + b.labels)
 
 
-def _record(bundle: Bundle, plan: Plan, report: Report, canvases: tuple[Size, ...]) -> list[EngineSpec]:
-    gated: list[EngineSpec] = []
+def record(bundle: Bundle, plan: Plan, report: Report, canvases: tuple[Size, ...]) -> list[EngineSpec]:
+    """Give each engine what the gate found of it, and return them."""
     with bundle.edit() as edit:
-        for engine in edit.manifest.engines:
-            if _ran(engine, plan, canvases):
-                gated.append(replace(engine, gate=report.gate(engine.graph, engine.canvas)))
-                edit.add_engine(gated[-1])
+        gated = [_gated(engine, report) for engine in edit.manifest.engines if _ran(engine, plan, canvases)]
+        for engine in gated:
+            edit.add_engine(engine)
     return gated
 
 
+def discard(bundle: Bundle, plan: Plan, report: Report, canvases: tuple[Size, ...]) -> None:
+    """Remove the engines that ran, but those that a selection holds, and record which are to blame."""
+    with bundle.edit() as edit:
+        before = edit.manifest
+        gated = [_gated(engine, report) for engine in before.engines if _ran(engine, plan, canvases)]
+        for engine in gated:
+            if is_selected(before, engine):
+                edit.add_engine(engine)
+            else:
+                remove(edit, engine)
+
+
+def remove(edit: BundleEdit, engine: EngineSpec) -> None:
+    """Drop an engine; if it failed its gate, the graph takes its place in an entry that says so."""
+    edit.remove_engines(lambda other: made_of(other) == made_of(engine) and _place(other) == _place(engine))
+    files = edit.manifest.files
+    graphs = [graph for graph in edit.manifest.graphs if made_of(graph) == made_of(engine) and graph.file in files]
+    source = next((g for g in graphs if files[g.file].sha256 == engine.source_sha256), None)
+    if source is not None and engine.gate is not None and not engine.gate.passed:
+        edit.add_engine(replace(engine, file=source.file, data=source.data, layers={}, report=None))
+
+
+def is_selected(manifest: Manifest, engine: EngineSpec) -> bool:
+    """Whether a selection of `--precision auto` runs this very engine."""
+    mine = (selection for selection in manifest.selections if _place(selection) == _place(engine))
+    digest = manifest.files[engine.file].sha256
+    return any(
+        selection.engines.get(engine.file) == digest and selection.precisions.get(engine.graph) == engine.precision
+        for selection in mine
+    )
+
+
+def _place(spec: EngineSpec | Selection) -> tuple[str, str]:
+    return spec.backend, spec.device
+
+
+def _gated(engine: EngineSpec, report: Report) -> EngineSpec:
+    return replace(engine, gate=report.gate(engine.graph, engine.canvas))
+
+
 def _ran(engine: EngineSpec, plan: Plan, canvases: tuple[Size, ...]) -> bool:
-    mine = (engine.backend, engine.precision) == (plan.backend.name, plan.precision)
+    mine = (engine.backend, engine.precision) == (plan.backend.name, plan.precision_of(engine.graph))
     return mine and matches(engine.device, plan.device_key) and (engine.canvas is None or engine.canvas in canvases)
 
 
 def _todo(bundle: Bundle, precision: str) -> str:
     if precision != "fp32" and "fp32" in bundle.precisions():
-        return "build with --precision fp32"
+        return "build with --repair, with --precision auto, or with --precision fp32"
     return "run `edgeseg verify`, and report its output"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 FUSED_ATTENTION = "_gemm_mha"  # Myelin's name for one kernel that is MatMul, Softmax and MatMul
+ATTENTION = "attention"  # kind of a layer that is one attention by its operator, not by its name
 DUMP_START = "Layers:"
 _BOOKKEEPING = frozenset({"signal", "wait"})  # stream synchronisation, no arithmetic
 
@@ -26,6 +27,7 @@ class Layer:
         name: as the compiler calls it. `kind`: "gemm", "kgen", "Convolution"..., empty if the engine does not tell.
         inputs, outputs: element types as the compiler writes them ("Half", "Float", "Int8"), in order.
         nodes: names of the ONNX nodes that went into it, where the engine tells.
+        weights: element types of the constants that are tables or larger, in order.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Layer:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
 
 
 def parse_dump(text: str) -> list[Layer]:
@@ -45,12 +48,22 @@ def _dump_layer(line: str) -> Layer:
     name, _, kind = head.removeprefix("Name: ").partition(", LayerType: ")
     inputs, _, tail = tail.partition(", Outputs: [")
     outputs, _, tail = tail.partition(", TacticName: ")
-    inputs = inputs.partition(", Constants: [")[0]
-    return Layer(name, kind, _datatypes(inputs), _datatypes(outputs), _nodes(tail))
+    inputs, _, constants = inputs.partition(", Constants: [")
+    return Layer(name, kind, _datatypes(inputs), _datatypes(outputs), _nodes(tail), _tables(constants))
 
 
 def _datatypes(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"Datatype: (\w+)", text))
+
+
+def _tables(text: str) -> tuple[str, ...]:
+    found = re.findall(r"Dimensions: \[([\d,]*)\].*?Datatype: (\w+)", text)
+    return tuple(kind for extents, kind in found if _is_table([int(extent) for extent in extents.split(",") if extent]))
+
+
+def _is_table(extents: list[int]) -> bool:
+    """Whether a constant can be a weight: a scale per channel is one row, whatever its rank."""
+    return sum(extent > 1 for extent in extents) > 1
 
 
 def _nodes(metadata: str) -> tuple[str, ...]:
@@ -74,7 +87,16 @@ def _inspector_layer(item: Any) -> Layer:
         tuple(_tensor_type(tensor) for tensor in item.get("Inputs", ())),
         tuple(_tensor_type(tensor) for tensor in item.get("Outputs", ())),
         _nodes(item.get("Metadata", "")),
+        _inspector_weights(item),
     )
+
+
+def _inspector_weights(item: dict[str, Any]) -> tuple[str, ...]:
+    """Types of tables among "Constants" (layers of Myelin), else that of "Weights" (convolutions, Gemm)."""
+    constants = [one for one in item.get("Constants", ()) if _is_table(one.get("Dimensions", []))]
+    weights = item.get("Weights")
+    kinds = [_tensor_type(one) for one in constants]
+    return tuple(kinds or ([str(weights["Type"])] if isinstance(weights, dict) and "Type" in weights else []))
 
 
 def _tensor_type(tensor: dict[str, Any]) -> str:
@@ -86,9 +108,14 @@ def _tensor_type(tensor: dict[str, Any]) -> str:
     return {"FP32": "Float", "FP16": "Half"}.get(words[0], words[0]) if words else ""
 
 
+def is_attention(layer: Layer) -> bool:
+    """Whether a layer is a whole attention: the compiler made it into one kernel."""
+    return FUSED_ATTENTION in layer.name or layer.kind == ATTENTION
+
+
 def fused_attentions(layers: list[Layer]) -> int:
     """The number of attentions that the compiler made into one kernel."""
-    return sum(FUSED_ATTENTION in layer.name for layer in layers)
+    return sum(map(is_attention, layers))
 
 
 def summary(layers: list[Layer]) -> dict[str, Any]:

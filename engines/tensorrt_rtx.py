@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from edgeseg.backends.base import Probe
@@ -10,7 +9,6 @@ from edgeseg.backends.keys import device_key
 from edgeseg.errors import BuildError
 from edgeseg.schema import GraphSpec
 
-from . import layers
 from .compiler import Job, Outcome
 from .progress import Advance
 from .trt_network import Options, compile_graph
@@ -29,6 +27,8 @@ class TensorRTRTXCompiler:
 
     backend = "tensorrt_rtx"
     in_place = False
+    form = "typed"
+    typed = True
 
     def __init__(self, probe: Probe, targets: tuple[str, ...] = ()) -> None:
         import tensorrt_rtx
@@ -39,6 +39,7 @@ class TensorRTRTXCompiler:
         self.device = device_key(self._targets, "rtx", version)
         self.versions = {"tensorrt_rtx": version}
         self.runs_here = probe.works and self.device == probe.device
+        self.bf16 = "sm75" not in self._targets
 
     def possible_targets(self) -> list[str]:
         """The GPU generations that this SDK compiles for."""
@@ -54,7 +55,7 @@ class TensorRTRTXCompiler:
         options = Options(job.memory_limit_bytes, adjust=self._set_targets)
         compiled = compile_graph(self._trt, job.source, job.spec, options, advance)
         job.target.write_bytes(compiled.plan)
-        return Outcome(layers.summary(compiled.layers))
+        return Outcome(compiled.layers)
 
     def _set_targets(self, config: Any) -> None:
         config.num_compute_capabilities = len(self._targets)
@@ -71,7 +72,3 @@ class TensorRTRTXCompiler:
             found = f"TensorRT-RTX {self._trt.__version__} does not compile for {', '.join(unknown)}"
             raise BuildError(f"build for {','.join(targets)}", found, todo)
         return tuple(sorted(set(targets), key=possible.index))
-
-    def derive(self, source: Path, spec: GraphSpec) -> bytes | None:
-        """Never asked: these engines are compiled."""
-        return None

@@ -106,8 +106,8 @@ def configure(trt: Any, builder: Any, network: Any, spec: GraphSpec, options: Op
         _set_timing_cache(config, options.timing_cache)
     if spec.axes:
         config.add_optimization_profile(_profile(builder, spec))
-    if spec.precision == "fp16" and legacy.is_legacy(trt):
-        legacy.allow_half(trt, network, config)
+    if spec.precision in legacy.REDUCED and legacy.is_legacy(trt):
+        legacy.allow_reduced(trt, network, config, spec.precision)
     return config
 
 

@@ -28,7 +28,8 @@ def download(recipe: Recipe) -> Download:
         StorageError: the hub's cache is full or cannot be written.
     """
     if not recipe.hub:
-        raise DownloadError(f"download {recipe.name}", "no checkpoint of it is published", "give the path of one")
+        todo = f"give the path of one; edgeseg's source tree has small ones, weights/{recipe.name}.safetensors"
+        raise DownloadError(f"download {recipe.name}", "no checkpoint of it is on the hub", todo)
     name = recipe.hub["file"]
     return fetch(recipe.hub["repository"], name, f"run: edgeseg export {name}")
 

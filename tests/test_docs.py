@@ -62,12 +62,17 @@ def test_every_key_of_inspect_is_documented(tmp_path):
     bundle = make(tmp_path / "a.bundle")
     with bundle.edit() as edit:
         add_engine(edit, engine(bundle.graph("sam", "fp16", (64, 64))))
+        edit.stage("reports/auto.json").write_text("{}")
+        edit.update(
+            selections=(schema.Selection("fake", "fake", {}, (), schema.Gate(True, 1.0), {}, "reports/auto.json"),)
+        )
     body = summary(Bundle.open(bundle.path))
     text = section("json.md", "edgeseg inspect")
-    top, graph, built = re.split(r"^A graph:|^An engine:", text, flags=re.MULTILINE)
+    top, graph, built, selected = re.split(r"^A graph:|^An engine:|^A selection:", text, flags=re.MULTILINE)
     assert keys(top) == list(body)
     assert keys(graph) == list(body["graphs"][0])
     assert keys(built) == list(body["engines"][0])
+    assert keys(selected) == list(body["selections"][0])
 
 
 def test_schema_history_ends_with_the_schema():

@@ -102,7 +102,8 @@ def test_the_wheel_holds_every_module_under_its_installed_name(wheel):
 def test_the_wheel_holds_the_data_files(wheel):
     data = [f"edgeseg/data/{path.name}" for path in (ROOT / "edgeseg/data").iterdir() if path.suffix not in (".py", "")]
     recipes = [f"edgeseg/export/recipes/{path.name}" for path in (ROOT / "export/recipes").glob("*.toml")]
-    assert {"edgeseg/py.typed", *data, *recipes} <= set(wheel)
+    maps = [f"edgeseg/benches/data/{path.name}" for path in (ROOT / "benches/data").iterdir()]
+    assert {"edgeseg/py.typed", *data, *recipes, *maps} <= set(wheel)
     assert fnmatch.filter(wheel, "edgeseg-*.dist-info/licenses/LICENSE")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,18 +90,18 @@ def toys(canvas: Size | None) -> dict[str, Toy]:
     return {"sam": sam, "clip_trunk": clip, "head": head(canvas), "clip_tail": clip_tail(canvas)}
 
 
-def make_bundle(path: Path) -> Bundle:
+def make_bundle(path: Path, make: Callable[[Size | None], dict[str, Toy]] = toys, canvases: Any = CANVASES) -> Bundle:
     """An fp32 bundle at `path`; its reference tensors are what onnxruntime makes of its own graphs."""
     images = {name: ImageTransform((120.0,) * 3, (60.0,) * 3) for name in ("image_sam", "image_clip")}
     source = Source("toy.pth", "0" * 64)
-    manifest = Manifest(1, "0.1.0", "ebseg", "toy", source, {"divisor": 8}, images, CANVASES)
+    manifest = Manifest(1, "0.1.0", "ebseg", "toy", source, {"divisor": 8}, images, canvases)
     with Bundle.create(path, manifest) as edit:
-        for canvas in (*CANVASES, None):
-            for name, toy in toys(canvas).items():
+        for canvas in (*canvases, None):
+            for name, toy in make(canvas).items():
                 add_graph(edit, name, canvas, toy)
     bundle = Bundle.open(path)
     with bundle.edit() as edit:
-        for canvas in CANVASES:
+        for canvas in canvases:
             add_reference(bundle, edit, canvas)
         add_text_reference(bundle, edit)
     return bundle

@@ -30,6 +30,7 @@ from edgeseg.schema import GraphSpec
 CUDA = "CUDAExecutionProvider"
 INSTALL = 'pip install "edgeseg[onnxruntime]"'
 
+_WRONG_FOR_FP8 = "ReluQuantRewrite"  # takes the zero of fp8 for its smallest number, and drops a Relu before it
 _GROW_AS_REQUESTED = 1  # onnxruntime's arena_extend_strategy, documented numbers of its C API
 
 
@@ -79,7 +80,10 @@ class OnnxRuntimeBackend:
         providers = [(CUDA, {"device_id": device})] if on_cuda else []
         try:
             inference = sdk.InferenceSession(
-                str(engine), self._options(sdk), providers=[*providers, "CPUExecutionProvider"]
+                str(engine),
+                self._options(sdk, graph),
+                providers=[*providers, "CPUExecutionProvider"],
+                disabled_optimizers=[_WRONG_FOR_FP8],
             )
         except Exception as error:  # the SDK raises a dozen classes of its own
             todo = "check the file with `edgeseg verify`, or update onnxruntime"
@@ -92,7 +96,7 @@ class OnnxRuntimeBackend:
         """One: onnxruntime orders its own work."""
         return [HostStream()]
 
-    def _options(self, sdk: Any) -> Any:
+    def _options(self, sdk: Any, graph: GraphSpec) -> Any:
         options = sdk.SessionOptions()
         options.graph_optimization_level = sdk.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.intra_op_num_threads = self._threads
@@ -102,6 +106,9 @@ class OnnxRuntimeBackend:
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
         options.add_session_config_entry("session.use_env_allocators", "1")
+        if graph.form == "typed" and graph.precision in ("fp8", "mixed"):
+            # It would move fp8 through operators that do not take it.
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         return options
 
 

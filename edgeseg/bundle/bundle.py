@@ -104,12 +104,17 @@ class Bundle:
         """Path of a listed file of the right length, for a reader that checks the digest itself. Raises BundleError."""
         return self._listed(relative)[0]
 
-    def graph(self, name: str, precision: str, canvas: Size | None) -> GraphSpec:
-        """The graph made for this canvas, else the one that fits any. Raises BundleError."""
-        found = {graph.canvas: graph for graph in self._graphs(name) if graph.precision == precision}
+    def graph(self, name: str, precision: str, canvas: Size | None, form: str = "typed") -> GraphSpec:
+        """The graph made for this canvas, else the one that fits any; of this form, else of the one there is.
+
+        Raises:
+            BundleError: there is no such graph.
+        """
+        found = [graph for graph in self._graphs(name) if graph.precision == precision]
         for key in (canvas, None):
-            if key in found:
-                return found[key]
+            fitting = {graph.form: graph for graph in found if graph.canvas == key}
+            if fitting:
+                return fitting.get(form) or next(iter(fitting.values()))
         there = ", ".join(f"{graph.precision} {size_text(graph.canvas)}" for graph in self._graphs(name)) or "none"
         asked = f"use the {precision} graph {name} for {size_text(canvas)}"
         raise BundleError(asked, f"the bundle holds {there}", "choose one of these, or `edgeseg quantize` or export it")

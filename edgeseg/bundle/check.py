@@ -10,7 +10,18 @@ from typing import NamedTuple
 
 from edgeseg.bundle.paths import UNDAMAGED, check_relative
 from edgeseg.errors import BundleError
-from edgeseg.schema import DTYPES, PRECISIONS, EngineSpec, GraphSpec, Manifest, Size, size_text
+from edgeseg.schema import (
+    DTYPES,
+    FORMS,
+    PRECISIONS,
+    EngineSpec,
+    Gate,
+    GraphSpec,
+    Manifest,
+    Selection,
+    Size,
+    size_text,
+)
 
 REFERENCE_TEXT = "text"  # the key of the text encoder's reference tensors
 
@@ -31,15 +42,22 @@ def made_of(spec: GraphSpec | EngineSpec) -> Made:
     return Made(spec.name if isinstance(spec, GraphSpec) else spec.graph, spec.precision, spec.canvas)
 
 
+def graph_key(spec: GraphSpec) -> tuple[Made, str]:
+    """What no two graphs of a bundle share; an engine is made from one form, and takes the place of both."""
+    return made_of(spec), spec.form
+
+
 def engine_key(spec: EngineSpec) -> tuple[str, str, Made]:
     """What no two engines of a bundle share."""
     return spec.backend, spec.device, made_of(spec)
 
 
 def referenced(manifest: Manifest) -> set[str]:
-    """Paths that graphs, engines and reference entries name, also those of graphs that a pack left out."""
+    """Paths that graphs, engines, selections and reference entries name, also of graphs that a pack left out."""
     specs: Iterable[GraphSpec | EngineSpec] = (*manifest.graphs, *manifest.engines)
     named = {path for spec in specs for path in (spec.file, *spec.data)}
+    named |= {engine.report for engine in manifest.engines if engine.report}
+    named |= {selection.report for selection in manifest.selections}
     return named | {path for paths in manifest.reference.values() for path in paths}
 
 
@@ -60,7 +78,11 @@ def _problems(manifest: Manifest) -> Iterator[str]:
         yield from (f"graph {made_of(graph)}: {problem}" for problem in _graph(graph, manifest))
     for engine in manifest.engines:
         yield from (f"engine {engine.file}: {problem}" for problem in _engine(engine, manifest))
-    yield from _repeated("graph", manifest.graphs, made_of)
+    for selection in manifest.selections:
+        place = f"selection {selection.backend} {selection.device}"
+        yield from (f"{place}: {problem}" for problem in _selection(selection, manifest))
+    yield from _repeated("selection", manifest.selections, lambda selection: (selection.backend, selection.device))
+    yield from _repeated("graph", manifest.graphs, lambda graph: f"{made_of(graph)}, {graph.form}")
     yield from _repeated("engine", manifest.engines, engine_key)
     for key, paths in manifest.reference.items():
         if key != REFERENCE_TEXT and key not in map(size_text, manifest.canvases):
@@ -89,6 +111,8 @@ def _images(manifest: Manifest) -> Iterator[str]:
 
 def _graph(graph: GraphSpec, manifest: Manifest) -> Iterator[str]:
     yield from _place(graph, manifest)
+    if graph.form not in FORMS:
+        yield f"the form is none of {', '.join(FORMS)}"
     for path in graph.data:
         if dirname(path) != dirname(graph.file):
             yield f"its weights {path} are not in the folder of {graph.file}"
@@ -105,7 +129,25 @@ def _engine(engine: EngineSpec, manifest: Manifest) -> Iterator[str]:
     yield from _unlisted(engine, manifest)
     if not any(made_of(graph) == made_of(engine) for graph in manifest.graphs):
         yield f"there is no graph {made_of(engine)}"
-    gate = engine.gate
+    if engine.report is not None and engine.report not in manifest.files:
+        yield f"files does not list {engine.report}"
+    if any(count < 0 for counts in engine.layers.values() for count in counts.values()):
+        yield "layers holds a negative number"
+    yield from _gate(engine.gate)
+
+
+def _selection(selection: Selection, manifest: Manifest) -> Iterator[str]:
+    for graph, precision in selection.precisions.items():
+        if precision not in PRECISIONS:
+            yield f"the precision of {graph} is none of {', '.join(PRECISIONS)}"
+    if not set(selection.canvases) <= set(manifest.canvases):
+        yield "a canvas is not among canvases"
+    if selection.report not in manifest.files:
+        yield f"files does not list {selection.report}"
+    yield from _gate(selection.gate)
+
+
+def _gate(gate: Gate | None) -> Iterator[str]:
     if gate and not (math.isfinite(gate.cosine) and (gate.agreement is None or 0 <= gate.agreement <= 1)):
         yield "its gate holds numbers that cannot be"
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeseg.bundle.check import engine_key, made_of, referenced
+from edgeseg.bundle.check import engine_key, graph_key, referenced
 from edgeseg.bundle.commit import NEW, SCRATCH
 from edgeseg.bundle.digest import digest
 from edgeseg.bundle.paths import check_relative, contained, prepare, present
@@ -54,8 +54,8 @@ class BundleEdit:
         return digest(self.current(relative)) if relative in self._staged else self.manifest.files[relative]
 
     def add_graph(self, spec: GraphSpec) -> None:
-        """List a graph; it takes the place of one of the same name, precision and canvas."""
-        kept = (graph for graph in self.manifest.graphs if made_of(graph) != made_of(spec))
+        """List a graph; it takes the place of one of the same name, precision, canvas and form."""
+        kept = (graph for graph in self.manifest.graphs if graph_key(graph) != graph_key(spec))
         self.manifest = replace(self.manifest, graphs=(*kept, spec))
 
     def add_engine(self, spec: EngineSpec) -> None:

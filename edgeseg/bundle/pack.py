@@ -81,13 +81,14 @@ def select(manifest: Manifest, choice: PackChoice) -> Manifest:
     made = {made_of(graph) for graph in graphs}
     engines = tuple(engine for engine in _engines(manifest, choice) if made_of(engine) in made)
     if choice.backend and not engines:
-        there = sorted({f"{engine.backend} {engine.device} {engine.precision}" for engine in manifest.engines})
+        there = sorted({_described(engine) for engine in manifest.engines})
         todo = f"run `edgeseg build --backend {choice.backend}` first, or leave --backend out to pack the graphs"
         asked = f"pack {precision} engines of {choice.backend}" + (f" for {choice.device}" if choice.device else "")
         raise BundleError(asked, f"the bundle holds {', '.join(there) or 'no engine'}", todo)
     keys = {*map(size_text, canvases), *([REFERENCE_TEXT] if choice.text else [])}
     reference = {key: paths for key, paths in manifest.reference.items() if key in keys}
     selected = replace(manifest, canvases=canvases, graphs=graphs, engines=engines, reference=reference)
+    selected = replace(selected, selections=())  # they are of several precisions
     needed = _needed(selected, choice.text)
     return replace(selected, files={path: spec for path, spec in manifest.files.items() if path in needed})
 
@@ -135,8 +136,16 @@ def _engines(manifest: Manifest, choice: PackChoice) -> list[EngineSpec]:
     return [
         engine
         for engine in manifest.engines
-        if engine.backend == choice.backend and choice.device in (None, engine.device)
+        if engine.backend == choice.backend and choice.device in (None, engine.device) and not _failed(engine)
     ]
+
+
+def _failed(engine: EngineSpec) -> bool:
+    return engine.gate is not None and not engine.gate.passed
+
+
+def _described(engine: EngineSpec) -> str:
+    return f"{engine.backend} {engine.device} {engine.precision}" + (" that failed its gate" if _failed(engine) else "")
 
 
 def _needed(manifest: Manifest, text: bool) -> set[str]:
@@ -149,6 +158,7 @@ def _needed(manifest: Manifest, text: bool) -> set[str]:
     specs: list[GraphSpec | EngineSpec] = [*graphs, *manifest.engines]
     named = {path for spec in specs for path in (spec.file, *spec.data)}
     named |= {path for paths in manifest.reference.values() for path in paths}
+    named |= {engine.report for engine in manifest.engines if engine.report}
     return named | ({TOKENIZER} if text else set())
 
 

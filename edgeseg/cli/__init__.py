@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -26,6 +26,7 @@ VERBS = {
     "vocab": ("edgeseg.cli.vocab:vocab", "Encode class names into a vocabulary file."),
     "run": ("edgeseg.cli.run:run", "Segment images."),
     "inspect": ("edgeseg.cli.bundle:inspect", "Show what a bundle holds."),
+    "bench": ("edgeseg.benches.cli:bench", "Measure what a bundle gives and what it costs."),
     "verify": ("edgeseg.cli.verify:verify", "Check a bundle's files and results against its reference."),
     "pack": ("edgeseg.cli.bundle:pack", "Copy only what a device needs into a new bundle."),
     "doctor": ("edgeseg.cli.doctor:doctor", "Say which backends and devices work here, and why others do not."),
@@ -46,31 +47,37 @@ _EXTRAS = {
 
 
 class VerbGroup(click.Group):
-    """A group that knows its verbs from `VERBS` and imports one only to run it, or to show that verb's own help."""
+    """A group that knows its verbs from a table and imports one only to run it, or to show that verb's own help.
+
+    Attributes:
+        verbs: name → ("module:attribute", what it does).
+    """
+
+    verbs: Mapping[str, tuple[str, str]] = VERBS
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The verbs, in the order in which they are used."""
-        return list(VERBS)
+        return list(self.verbs)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return a verb's command; None if there is no such verb."""
-        if cmd_name not in VERBS:
+        if cmd_name not in self.verbs:
             return None
-        module, attribute = VERBS[cmd_name][0].split(":")
+        module, attribute = self.verbs[cmd_name][0].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of verbs from the table, without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(verb, text) for verb, (_, text) in VERBS.items()])
+            formatter.write_dl([(verb, text) for verb, (_, text) in self.verbs.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Name the verbs when an unknown one is asked for."""
-        if args and args[0] not in VERBS and not args[0].startswith("-"):
-            ctx.fail(f"there is no command {printable(args[0])!r}; there are {', '.join(VERBS)}")
+        if args and args[0] not in self.verbs and not args[0].startswith("-"):
+            ctx.fail(f"there is no command {printable(args[0])!r}; there are {', '.join(self.verbs)}")
         return super().resolve_command(ctx, args)
 
 

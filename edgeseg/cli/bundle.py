@@ -13,7 +13,7 @@ from rich.text import Text
 from edgeseg.bundle import Bundle
 from edgeseg.bundle.pack import PackChoice
 from edgeseg.bundle.pack import pack as pack_bundle
-from edgeseg.bundle.summary import summary
+from edgeseg.bundle.summary import layers_text, summary
 from edgeseg.cli import printable
 from edgeseg.cli.terminal import print_json, progress_bar, size_words
 from edgeseg.schema import PRECISIONS, Size, parse_size
@@ -68,6 +68,8 @@ def _show(body: dict[str, Any]) -> None:
     console.print(_graphs(body["graphs"]))
     if body["engines"]:
         console.print(_engines(body["engines"]))
+    if body["selections"]:
+        console.print(_selections(body["selections"]))
 
 
 def _facts(body: dict[str, Any]) -> Table:
@@ -100,12 +102,24 @@ def _graphs(graphs: list[dict[str, Any]]) -> Table:
 
 
 def _engines(engines: list[dict[str, Any]]) -> Table:
-    table = Table("engine", "device", "graph", "precision", "canvas", "size", "gate")
+    table = Table("engine", "device", "graph", "precision", "canvas", "size", "gate", "obtained")
     for engine in engines:
         gate = engine["gate"] + (f", cosine {engine['cosine']:.5f}" if engine["cosine"] is not None else "")
         gate += ", made from an older graph" if engine["outdated"] else ""
         names = (engine[key] for key in ("backend", "device", "graph", "precision", "canvas"))
-        _row(table, *names, size_words(engine["size_bytes"]), gate)
+        obtained = layers_text(engine["layers"]) + (f", see {engine['report']}" if engine["report"] else "")
+        _row(table, *names, size_words(engine["size_bytes"]), gate, obtained)
+    return table
+
+
+def _selections(selections: list[dict[str, Any]]) -> Table:
+    """What `edgeseg build --precision auto` chose, and what the gate of the whole chain found."""
+    table = Table("auto for", "device", "precision of each graph", "canvases", "gate", "report")
+    for one in selections:
+        chosen = ", ".join(f"{graph} {precision}" for graph, precision in one["precisions"].items())
+        gate = f"cosine {one['cosine']:.5f}"
+        gate += f", labels {one['agreement']:.2%}" if one["agreement"] is not None else ""
+        _row(table, one["backend"], one["device"], chosen, " ".join(one["canvases"]), gate, one["report"])
     return table
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from edgeseg.cli.terminal import print_json, size_words
 from edgeseg.errors import EdgesegError
 
-CLASSES = "person, cup, table, cat, sky, rocket, spoon, wall"
+CLASSES = "sky, building, tree, road, car, person"
 PRECISIONS = ("fp32", "fp16")
 
 
@@ -22,14 +22,17 @@ PRECISIONS = ("fp32", "fp16")
 @click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("photos", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--classes", default=CLASSES, show_default=True, help="Class names, separated by commas.")
-@click.option("--size", default="448x640", show_default=True, metavar="HxW", help="The canvas.")
+@click.option("--size", "sizes", multiple=True, metavar="HxW", help="A canvas; can be repeated. Default: the preset's.")
 @click.option("-o", "--output", default="demo", show_default=True, type=click.Path(path_type=Path), help="A folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def demo(checkpoint: Path, photos: tuple[Path, ...], *, classes: str, size: str, output: Path, as_json: bool) -> None:
+def demo(
+    checkpoint: Path, photos: tuple[Path, ...], *, classes: str, sizes: tuple[str, ...], output: Path, as_json: bool
+) -> None:
     """Export CHECKPOINT, make fp16 graphs, build, segment PHOTOS; leave a bundle and overlays in the output folder."""
     bundle = output / f"{checkpoint.stem}.bundle"
     output.mkdir(parents=True, exist_ok=True)
-    _verb("export", str(checkpoint), "--size", size, "-o", str(bundle), "--overwrite")
+    canvases = [word for size in sizes for word in ("--size", size)]
+    _verb("export", str(checkpoint), *canvases, "-o", str(bundle), "--overwrite")
     _verb("quantize", str(bundle), "--precision", "fp16")
     _verb("build", str(bundle), "--backend", "onnxruntime", "--precision", "fp32")
     compiled = _compile_ahead(bundle)

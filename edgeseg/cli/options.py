@@ -10,7 +10,7 @@ from typing import TypeVar
 import click
 
 from edgeseg.errors import InputError
-from edgeseg.vocabulary.classes import DATASETS, ClassList, dataset_classes, parse_classes, read_class_file
+from edgeseg.vocabulary.classes import DATASETS, ClassList, class_list, dataset_classes, read_class_file
 from edgeseg.vocabulary.maker import Progress, VocabularyMaker
 from edgeseg.vocabulary.vocabulary import Vocabulary
 
@@ -60,7 +60,7 @@ def vocabulary_option(command: F) -> F:
 
 
 def resolve_classes(
-    classes: str | None = None,
+    classes: str | ClassList | None = None,
     file: Path | None = None,
     dataset: str | None = None,
     *,
@@ -83,13 +83,13 @@ def resolve_classes(
 
 
 def _read_source(
-    classes: str | None, file: Path | None, dataset: str | None, vocabulary: Path | None
+    classes: str | ClassList | None, file: Path | None, dataset: str | None, vocabulary: Path | None
 ) -> ClassList | Vocabulary:
     if vocabulary is not None:
         return Vocabulary.load(vocabulary)
     if file is not None:
         return read_class_file(file)
-    return dataset_classes(dataset) if dataset is not None else parse_classes(classes or "")
+    return dataset_classes(dataset) if dataset is not None else class_list(classes or "")
 
 
 def _overridden(source: ClassList | Vocabulary, overlap: Mapping[str, bool]) -> ClassList | Vocabulary:

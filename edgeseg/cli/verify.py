@@ -59,12 +59,13 @@ def verify_plan(bundle: Bundle, plan: Plan) -> Report:
         todo = "verify a bundle that has them; `edgeseg export` writes them"
         raise BundleError(f"verify {bundle.path}", "it holds no reference tensors for its canvases", todo)
     with closing(Chains(bundle, plan, pipeline.graphs)) as chains:
-        report = check_chains(bundle, pipeline, chains.chain, canvases, plan.precision)
+        report = check_chains(bundle, pipeline, chains.chain, canvases, *plan.all_precisions())
     return replace(report, tensors=(*report.tensors, *_text(bundle, plan)))
 
 
 def _text(bundle: Bundle, plan: Plan) -> tuple[TensorCheck, ...]:
-    graphs = [graph for graph in bundle.manifest.graphs if graph.name == "text" and graph.precision == plan.precision]
+    wanted = plan.precision_of("text")
+    graphs = [graph for graph in bundle.manifest.graphs if (graph.name, graph.precision) == ("text", wanted)]
     if not graphs or "text" not in bundle.manifest.reference:
         return ()
     session = plan.open_text(bundle, graphs[0], bundle.graph_files(graphs[0]))
@@ -85,9 +86,10 @@ def _body(plan: Plan, report: Report) -> dict[str, object]:
 def _table(report: Report) -> Table:
     table = Table("canvas", "graph", "tensor", "cosine", "max abs", "", box=None)
     for check in report.tensors:
-        mark = "ok" if check.cosine >= report.limits.cosine else "FAILED"
+        mark = "ok" if check.closeness >= report.limits.cosine else "FAILED"
         tensor = escape(printable(check.tensor))  # a name from the bundle must not be read as markup
-        table.add_row(check.canvas, check.graph, tensor, f"{check.cosine:.7f}", f"{check.max_abs:.2e}", mark)
+        furthest = check.problem or f"{check.max_abs:.2e}"
+        table.add_row(check.canvas, check.graph, tensor, f"{check.cosine:.7f}", furthest, mark)
     for labels in report.labels:
         mark = "ok" if labels.agreement >= report.limits.agreement else "FAILED"
         table.add_row(labels.canvas, "all", "labels equal", f"{labels.agreement:.4%}", "", mark)

@@ -6,6 +6,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto
 
+from edgeseg.calibration import calibrate_graph, half_body, insert_qdq
 from edgeseg.calibration.fp16 import Conversion, to_half
 from edgeseg.calibration.weights import WeightReader, WeightWriter
 from edgeseg.errors import BuildError
@@ -202,3 +203,54 @@ def test_graph_with_an_operator_of_unknown_types_is_refused(tmp_path, domains):
     model.opset_import.extend(onnx.helper.make_opsetid(domain, 1) for domain in domains)
     with WeightWriter(tmp_path / "w.bin") as writer, pytest.raises(BuildError, match="Sigmoid_0"):
         to_half(model, WeightReader([]), writer, "net")
+
+
+def outgrown(boost: float) -> onnx.ModelProto:
+    """A transformer in whose second block one channel of the residual stream grows to about `boost`."""
+    model = vit(blocks=3)
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    sums = [node for node in model.graph.node if node.op_type == "Add"]
+    last = [node for node in sums if node.input[1] in weights and weights[node.input[1]].dims == [64]][-6]
+    bias = onnx.numpy_helper.to_array(weights[last.input[1]]).copy()
+    bias[7] = boost
+    weights[last.input[1]].CopyFrom(onnx.numpy_helper.from_array(bias, last.input[1]))
+    return model
+
+
+def feeds(count: int) -> list[dict[str, np.ndarray]]:
+    return [{"x": np.random.default_rng(i).standard_normal((1, 36, 64)).astype(np.float32)} for i in range(count)]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_residual_stream_beyond_fp16_is_fp32_where_it_was_measured(precision):
+    model = outgrown(1e5)
+    ranges = calibrate_graph(model, feeds(4))
+    assert max(ranges.peaks.values()) > 9e4
+    body = model if precision == "fp16" else insert_qdq(model, ranges)
+    rest = np.delete(np.arange(64), 7)
+    expected = run_model(model)[..., rest]
+    assert not cosine(expected, run_model(half_body(body))[..., rest]) > 0.9  # NaN, or what integers made of it
+    assert cosine(expected, run_model(half_body(body, ranges))[..., rest]) > (0.9999 if precision == "fp16" else 0.98)
+
+
+def test_stream_within_the_safe_range_makes_no_island():
+    model = outgrown(1e3)
+    ranges = calibrate_graph(model, feeds(2))
+    assert half_body(model, ranges) == half_body(model)
+
+
+def test_only_what_is_around_the_wide_stream_becomes_fp32():
+    model = outgrown(1e5)
+    narrow, wide = (
+        sum(
+            tensor.data_type == FLOAT and len(tensor.dims) == 2 for tensor in half_body(model, ranges).graph.initializer
+        )
+        for ranges in (None, calibrate_graph(model, feeds(2)))
+    )
+    assert narrow == 0
+    assert wide <= 2  # the product whose bias it is, and at most one more
+
+
+def run_model(model: onnx.ModelProto) -> np.ndarray:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, feeds(1)[0])[0]

@@ -121,10 +121,3 @@ def test_verb_reports_each_graph_as_json(bundle):
 def test_verb_prints_one_line(bundle):
     result = run(bundle.path, "--precision", "fp16")
     assert result.stdout.strip().endswith("8 graphs in fp16; score, text stay fp32")
-
-
-@pytest.mark.parametrize("precision", ["int8", "fp8", "mixed", "fp32", "nonsense"])
-def test_other_precisions_are_refused(bundle, precision):
-    result = run(bundle.path, "--precision", precision)
-    assert isinstance(result.exception, BuildError)
-    assert "this version makes fp16 only" in str(result.exception)

@@ -1,3 +1,5 @@
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 
@@ -118,3 +120,39 @@ def test_missing_input_and_unknown_output_are_named():
         chain(DIAMOND).run({}, ["d"])
     with pytest.raises(BundleError, match=r"no graph gives \['z'\]"):
         chain(DIAMOND).run(IMAGE, ["z"])
+
+
+class Watcher:
+    """An observer that writes down what it hears in a stream's log."""
+
+    def __init__(self, log):
+        self.log = log
+
+    @contextmanager
+    def step(self, name, stream):
+        where = "" if stream is None else f" on {stream.name}"
+        self.log.append(f"{name} begins{where}")
+        yield
+        self.log.append(f"{name} ends")
+
+
+def test_observer_hears_of_every_step_in_order():
+    log: list[str] = []
+    chain(DIAMOND, [Recorder("one", log)], FakeBackend(ADDING)).run(IMAGE, ["d"], Watcher(log))
+    steps = [line for line in log if "begins" in line]
+    assert steps[0] == "upload begins"
+    assert steps[1:-1] == [f"{name} begins on one" for name in ("root", "left", "right", "join")]
+    assert steps[-1] == "download begins"
+    # A graph's step is what its stream does: the host waits for it outside.
+    assert log[2:5] == ["root begins on one", "root ends", "one ends"]
+
+
+def test_observed_run_waits_for_its_streams_before_the_download_and_no_other_does():
+    log: list[str] = []
+    several = chain(DIAMOND, [Recorder("one", log), Recorder("two", log)], FakeBackend(ADDING))
+    observed = several.run(IMAGE, ["d"], Watcher(log))
+    assert log[-6:] == ["wait begins", "one ends", "two ends", "wait ends", "download begins", "download ends"]
+    assert "root begins on one" in log
+    log.clear()
+    assert np.array_equal(several.run(IMAGE, ["d"]).tensors["d"], observed.tensors["d"])
+    assert not [line for line in log if line.endswith(" ends")]

@@ -1,5 +1,7 @@
 """Errors: three parts on one line, and an exit code of its own for each class."""
 
+import pickle
+
 import pytest
 
 from edgeseg import errors
@@ -12,6 +14,13 @@ def test_message_joins_what_was_asked_found_and_to_do_on_one_line():
     error = errors.BundleError("read\na.bundle", "it  is damaged", "copy it again")
     assert str(error) == "cannot read a.bundle: it is damaged; copy it again"
     assert (error.asked, error.found, error.todo) == ("read a.bundle", "it is damaged", "copy it again")
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_error_survives_the_way_from_another_process(kind):
+    error = pickle.loads(pickle.dumps(kind("a", "b", "c")))
+    assert type(error) is kind
+    assert (error.asked, error.found, error.todo, str(error)) == ("a", "b", "c", "cannot a: b; c")
 
 
 def test_every_class_has_an_exit_code_of_its_own():

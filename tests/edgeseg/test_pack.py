@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,7 @@ from edgeseg.bundle import Bundle
 from edgeseg.bundle.pack import PackChoice, pack
 from edgeseg.cli import main
 from edgeseg.errors import BundleError, InputError, StorageError
-from edgeseg.schema import Gate
+from edgeseg.schema import Gate, Selection
 from tests.edgeseg.small_bundle import CANVASES, RTX, add_engine, engine, make, rewrite, tree
 
 TEXT = {"graphs/fp32/text-any.onnx", "graphs/fp32/text.bin", "tokenizer.json", "reference/text-0.npz"}
@@ -154,3 +155,44 @@ def test_names_in_a_bundle_do_not_steer_the_terminal(bundle, capsys):
     assert "\x1b" not in text
     assert "\u202e" not in text
     assert "[red]x" in text
+
+
+def failed(bundle, **changes):
+    """The bundle, whose engines of `RTX` failed their gate."""
+    with bundle.edit() as edit:
+        for spec in edit.manifest.engines:
+            if spec.device == RTX:
+                edit.add_engine(replace(spec, gate=Gate(False, 0.5), **changes))
+
+
+def test_an_engine_that_failed_is_not_packed(bundle):
+    failed(bundle)
+    with pytest.raises(BundleError, match=r"sm89-rtx1\.7\.1 fp16 that failed its gate"):
+        packed(bundle, precision="fp16", backend="tensorrt_rtx", device=RTX)
+
+
+def test_the_report_of_an_engine_goes_with_it_and_a_selection_stays(bundle):
+    with bundle.edit() as edit:
+        edit.stage("reports/repair.json").write_text("{}")
+        for spec in edit.manifest.engines:
+            edit.add_engine(replace(spec, report="reports/repair.json"))
+        chosen = Selection("tensorrt_rtx", RTX, {"sam": "fp16"}, CANVASES, Gate(True, 1.0), {}, "reports/repair.json")
+        edit.update(selections=(chosen,))
+    assert "reports/repair.json" in packed(bundle, precision="fp16", backend="tensorrt_rtx", text=False)
+    assert Bundle.open(bundle.path.with_name("b.bundle")).manifest.selections == ()
+
+
+def test_inspect_shows_what_was_obtained_and_selected(bundle, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    with bundle.edit() as edit:
+        edit.stage("reports/auto.json").write_text("{}")
+        spec = edit.manifest.engines[0]
+        edit.add_engine(replace(spec, layers={"gemm": {"int8": 72, "fp16": 24}}, report="reports/auto.json"))
+        chosen = Selection(
+            "tensorrt_rtx", RTX, {"sam": "fp16"}, CANVASES, Gate(True, 0.9, 0.98), {}, "reports/auto.json"
+        )
+        edit.update(selections=(chosen,))
+    assert main(["inspect", str(bundle.path)]) == 0
+    shown = capsys.readouterr().out
+    for words in ("72 gemm int8", "see reports/auto.json", "sam fp16", "cosine 0.90000, labels 98.00%"):
+        assert words in shown

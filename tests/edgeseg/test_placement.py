@@ -60,11 +60,39 @@ def test_smallest_canvas_wins_whatever_the_order():
     assert place((480, 640), canvases, RECIPE).canvas == (640, 864)
 
 
-def test_mode_none_takes_canvas_sizes_only():
-    recipe = {"resize": {"mode": "none"}, "divisor": 32}
-    assert place((640, 864), CANVASES, recipe).exact
-    with pytest.raises(InputError, match="640x640, 640x864"):
-        place((640, 700), CANVASES, recipe)
+NONE = {"resize": {"mode": "none"}, "divisor": 32}
+
+
+@pytest.mark.parametrize(
+    ("original", "canvas", "exact"),
+    [
+        ((640, 864), (640, 864), True),
+        ((640, 700), (640, 864), False),  # the authors' would be 640x704
+        ((630, 850), (640, 864), True),
+        ((100, 100), (640, 640), False),
+    ],
+)
+def test_mode_none_pads_the_image_as_it_is(original, canvas, exact):
+    placement = place(original, CANVASES, NONE)
+    assert placement.valid == original
+    assert (placement.canvas, placement.exact, placement.reason is None) == (canvas, exact, exact)
+
+
+def test_mode_none_takes_an_image_of_a_canvas_that_is_no_multiple():
+    assert place((100, 100), ((100, 100), (128, 128)), NONE).exact
+
+
+def test_mode_none_refuses_what_no_canvas_holds():
+    with pytest.raises(InputError, match="641x640, is not to be resized, and the canvases are 640x640, 640x864"):
+        place((641, 640), CANVASES[:2], NONE)
+
+
+def test_resizing_can_be_turned_off_whatever_the_recipe_says():
+    placement = place((360, 480), ((384, 480), (640, 864)), RECIPE, resize="none")
+    assert (placement.valid, placement.canvas, placement.exact) == ((360, 480), (384, 480), False)
+    assert "as was asked" in str(placement.reason)
+    with pytest.raises(InputError, match="'stretch' is unknown"):
+        place((360, 480), CANVASES, RECIPE, resize="stretch")
 
 
 @pytest.mark.parametrize("rule", [None, {"mode": "stretch"}, "none"])

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -61,8 +63,8 @@ def test_bundle_without_references_is_refused(fake_bundle):
         report_of(fake_bundle, FakeBackend())
 
 
-def check(cosine: float, graph="sam", canvas="64x64") -> TensorCheck:
-    return TensorCheck(canvas, 0, graph, "t", cosine, 0.0)
+def check(cosine: float, graph="sam", canvas="64x64", **fields) -> TensorCheck:
+    return TensorCheck(canvas, 0, graph, "t", cosine, 0.0, **fields)
 
 
 def report(*tensors, agreement=1.0) -> Report:
@@ -91,6 +93,62 @@ def test_graph_of_any_canvas_is_judged_on_all():
 def test_nan_never_passes():
     assert report(check(float("nan"))).failures
     assert not report(check(float("nan"))).gate("sam", (64, 64)).passed
+
+
+@pytest.mark.parametrize(("length", "passes"), [(1.0, True), (1.1, True), (0.9, True), (1.3, False), (0.7, False)])
+def test_a_wrong_scale_which_no_cosine_sees_does_not_pass(length, passes):
+    made = report(check(1.0, length=length))
+    assert made.gate("sam", (64, 64)).passed is passes
+    assert bool(made.failures) is not passes
+    assert passes or f"{length} times as long" in made.failures[0]
+
+
+def test_wrong_labels_name_the_tensor_that_is_furthest_off():
+    made = report(check(0.995), check(0.992, "head"), check(0.5, "preprocess"), agreement=0.5)
+    assert (
+        made.failures[-1]
+        == "labels at 64x64: 50.00% equal, 90.00% wanted; t of head at 64x64: cosine 0.992000 is furthest off"
+    )
+
+
+@pytest.mark.onnx
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_result_that_is_no_number_fails_by_name_and_has_no_labels(tiny, value):
+    def broken(inputs):
+        real: Any = plan.open(tiny, tiny.graph("head", "fp32", CANVASES[0])).run(inputs)
+        real["mask_logits"] = real["mask_logits"].copy()
+        real["mask_logits"].flat[7] = value
+        return real
+
+    plan = choose(tiny, CHAIN, Request("onnxruntime"))
+    chains = Chains(tiny, plan, CHAIN)
+    chain = chains.chain(CANVASES[0])
+    index = next(i for i, link in enumerate(chain.order) if link.graph.name == "head")
+    session = FakeBackend({"head": broken}).open(None, chain.order[index].graph)
+    chain.order[index] = type(chain.order[index])(chain.order[index].graph, session)
+    made = check_chains(tiny, get_pipeline(tiny.manifest), lambda _: chain, CANVASES[:1], "fp32")
+    assert made.failures[0] == "mask_logits of head at 64x64: it holds 1 of 1280 values that are not finite numbers"
+    assert [one.agreement for one in made.labels] == [0.0]
+    assert made.bad_tensors[0].max_abs == -1
+
+
+@pytest.mark.onnx
+@pytest.mark.parametrize("key", ["tensor:sam_2", "text", "overlap"])
+def test_a_reference_that_is_no_number_is_refused(tiny, monkeypatch, key):
+    stored = tiny.reference("64x64")[0]
+    stored[key] = np.full_like(stored[key], np.nan)
+    monkeypatch.setattr(type(tiny), "reference", lambda self, _: [stored])
+    with pytest.raises(BundleError, match=f"{key} of reference 0 at 64x64 holds .* not finite numbers"):
+        report_of(tiny)
+
+
+def test_several_precisions_have_the_widest_limits(fake_bundle):
+    fake_bundle.manifest.recipe["gate"] = {
+        "fp32": {"cosine": 0.999, "agreement": 0.5},
+        "int8": {"cosine": 0.9, "agreement": 0.8},
+    }
+    assert limits(fake_bundle, "fp32", "int8") == Limits(0.9, 0.5)
+    assert limits(fake_bundle, "fp8") == limits(fake_bundle, "mixed") == Limits(0.9, 0.8)
 
 
 def test_limits_come_from_the_recipe_or_the_defaults(fake_bundle):

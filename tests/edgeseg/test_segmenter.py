@@ -271,3 +271,11 @@ def test_references_can_be_added_again(tiny, tmp_path):
     bundle = make_bundle(tmp_path / "b.bundle", ((64, 64),))
     add_references(bundle)
     assert bundle.manifest.reference["64x64"] == ("reference/64x64-0.npz",)
+
+
+def test_image_can_go_in_as_it_is_on_a_chosen_canvas(fake):
+    masks = fake.masks(RGB, vocabulary(), resize="none")
+    assert (masks.placement.valid, masks.placement.canvas) == ((50, 90), (64, 96))
+    assert fake.masks(RGB, vocabulary(), canvas=(64, 64)).placement.canvas == (64, 64)
+    with pytest.raises(InputError, match="there is none among 64x64, 64x96"):
+        fake.masks(RGB, vocabulary(), canvas=(32, 32))

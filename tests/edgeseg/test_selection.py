@@ -6,8 +6,8 @@ from edgeseg.backends import BACKENDS
 from edgeseg.backends.base import Probe
 from edgeseg.backends.fake import FakeBackend
 from edgeseg.errors import BackendError, BundleError
-from edgeseg.schema import EngineSpec, Gate
-from edgeseg.selection import Request, choose
+from edgeseg.schema import EngineSpec, Gate, Selection
+from edgeseg.selection import AUTO, Request, choose
 from tests.edgeseg.tiny_bundle import CANVASES, CHAIN
 
 
@@ -123,3 +123,84 @@ def test_graph_whose_engine_failed_its_gate_does_not_run_in_its_place(fake_bundl
     with fake_bundle.edit() as edit:
         edit.add_engine(replace(fake_bundle.manifest.engines[0], gate=Gate(False, 0.3)))
     assert choose(fake_bundle, CHAIN, Request("fake")).canvases == CANVASES[1:]
+
+
+def select(bundle, graphs=CHAIN, canvases=CANVASES, **changes):
+    """Selects the fp32 engines of a device, whatever their own gates say."""
+    digests = {e.file: bundle.manifest.files[e.file].sha256 for e in bundle.manifest.engines}
+    chosen = Selection(
+        "tensorrt", Gpu.device, dict.fromkeys(graphs, "fp32"), canvases, Gate(True, 1.0), digests, "r.json"
+    )
+    with bundle.edit() as edit:
+        edit.stage("r.json").write_text("{}")
+        edit.update(selections=(replace(chosen, **changes),))
+
+
+@pytest.mark.parametrize("precision", [None, AUTO])
+def test_what_auto_selected_is_taken_first_for_its_canvases(fake_bundle, precision):
+    select(add_engines(fake_bundle), canvases=CANVASES[:1])
+    plan = choose(fake_bundle, CHAIN, Request(Gpu(), precision))
+    assert (plan.precision, plan.canvases) == (AUTO, CANVASES[:1])
+    assert plan.precision_of("head") == "fp32"
+    assert plan.all_precisions() == ("fp32",)
+    assert {graph for graph, _ in plan.engines} == set(CHAIN)
+
+
+def test_selected_engine_counts_whatever_its_own_chain_gave(fake_bundle):
+    add_engines(fake_bundle)
+    with fake_bundle.edit() as edit:
+        for number, spec in enumerate(fake_bundle.manifest.engines):
+            edit.add_engine(replace(spec, gate=Gate(False, 0.3) if number % 2 else None))
+    select(fake_bundle)
+    plan = choose(fake_bundle, CHAIN, Request(Gpu()))
+    assert (plan.precision, plan.ungated()) == (AUTO, [])
+
+
+def test_another_precision_that_is_asked_for_is_not_the_selection(fake_bundle):
+    select(add_engines(fake_bundle))
+    assert choose(fake_bundle, CHAIN, Request(Gpu(), "fp32")).precision == "fp32"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"engines": {}},
+        {"precisions": dict.fromkeys(CHAIN, "fp16")},
+        {"precisions": {"sam": "fp32"}},
+    ],
+)
+def test_selection_whose_engines_are_not_there_is_void_and_says_so(fake_bundle, changes):
+    select(add_engines(fake_bundle), **changes)
+    plan = choose(fake_bundle, CHAIN, Request(Gpu()))
+    assert plan.precision == "fp32"
+    assert "was built again since" in plan.notes[0]
+    with pytest.raises(BundleError, match=r"edgeseg build .* --backend tensorrt --precision auto"):
+        choose(fake_bundle, CHAIN, Request(Gpu(), AUTO))
+
+
+def test_selection_of_another_device_is_not_taken(fake_bundle):
+    select(add_engines(fake_bundle), device="sm89-trt10.3.0")
+    plan = choose(fake_bundle, CHAIN, Request(Gpu()))
+    assert (plan.precision, plan.notes) == ("fp32", ())
+
+
+def test_selection_made_from_other_graphs_is_void(fake_bundle):
+    select(add_engines(fake_bundle))
+    graph = fake_bundle.graph("head", "fp32", CANVASES[0])
+    with fake_bundle.edit() as edit:
+        edit.stage(graph.file).write_text("another graph")
+    assert choose(fake_bundle, CHAIN, Request(Gpu())).canvases == CANVASES[1:]
+
+
+def test_engine_of_the_plain_form_is_one_of_the_graph(fake_bundle):
+    """TensorRT 8.6 makes its int8 engines from the plain form, and the plan asks for the typed one."""
+    add_engines(fake_bundle)
+    graph = fake_bundle.graph("head", "fp32", CANVASES[0])
+    plain = replace(graph, form="plain", file=graph.file.replace(".onnx", ".plain.onnx"))
+    with fake_bundle.edit() as edit:
+        edit.stage(plain.file).write_text("the plain form")
+        edit.add_graph(plain)
+        digest = edit.digest(plain.file).sha256
+        made = next(e for e in edit.manifest.engines if (e.graph, e.canvas) == ("head", CANVASES[0]))
+        edit.add_engine(replace(made, source_sha256=digest))
+    assert choose(fake_bundle, CHAIN, Request(Gpu())).canvases == CANVASES

@@ -7,9 +7,10 @@ import pytest
 
 from edgeseg.bundle import Bundle
 from edgeseg.calibration.quantize import quantize_bundle
-from edgeseg.engines.builder import Request, build
+from edgeseg.engines.builder import build
 from edgeseg.engines.choice import choose
 from edgeseg.engines.cli import build as verb
+from edgeseg.engines.request import Request
 from edgeseg.errors import BuildError, BundleError, GateError
 from tests.tiny_bundle import make_bundle
 

@@ -38,7 +38,7 @@ ELEVEN = {"Layers": [ELEVEN_LAYER], "I/O Tensors": [{"Name": "x", "IOMode": "Inp
 
 def test_layers_of_the_build_log_are_read():
     gemm = parse_dump(DUMP)[1]
-    assert gemm == Layer("/q/MatMul+/k/MatMul_0", "gemm", ("Half",), ("Float",), ("/q/MatMul", "/k/MatMul"))
+    assert gemm == Layer("/q/MatMul+/k/MatMul_0", "gemm", ("Half",), ("Float",), ("/q/MatMul", "/k/MatMul"), ("Int8",))
     assert len(parse_dump(DUMP)) == 3
 
 

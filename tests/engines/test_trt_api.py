@@ -30,6 +30,7 @@ CODE = {
     "engines/tensorrt_rtx.py": ("rtx",),
     "edgeseg/backends/trt_session.py": tuple(LISTS),
     "edgeseg/backends/trt_backend.py": tuple(LISTS),
+    "edgeseg/backends/trt_compile.py": tuple(LISTS),
     "edgeseg/backends/tensorrt.py": FULL,
     "edgeseg/backends/tensorrt_rtx.py": ("rtx",),
 }

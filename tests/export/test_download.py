@@ -213,7 +213,7 @@ def test_a_full_disk_is_not_taken_for_a_network_fault(monkeypatch):
 def test_a_preset_without_a_published_file_is_refused():
     from dataclasses import replace
 
-    with pytest.raises(DownloadError, match="no checkpoint of it is published"):
+    with pytest.raises(DownloadError, match="no checkpoint of it is on the hub"):
         download(replace(preset("ebseg-b"), hub={}))
 
 

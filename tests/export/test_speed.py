@@ -1,46 +1,33 @@
-"""A loose floor under the figures of `benches/peers/ebseg_cpu.py`, which measures and says what it includes."""
-
-import json
-import subprocess
-import sys
-from pathlib import Path
+"""A loose floor under the figures of `benches/peers`, which measures and says what it includes."""
 
 import pytest
 
+from benches.peers.comparisons import COMPARISONS
+from benches.peers.made import BUNDLE, CHECKPOINT
+from benches.peers.run import select
+from benches.peers.turns import take_turns
+
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
-BENCH = Path(__file__).resolve().parents[2] / "benches/peers/ebseg_cpu.py"
-RUNS = 2
+ROUNDS = 2
+OURS, THEIRS = "ebseg/edgeseg", "ebseg/torch"
 
 
 @pytest.fixture(scope="module")
-def work(full_bundle, tmp_path_factory):
-    """A folder with the checkpoint and the bundle that the comparison looks for."""
+def turns(full_bundle, tmp_path_factory):
+    """The chain and the authors' formulation in turn, on the checkpoint and the bundle of the other tests."""
     from tests.export.full_size import write_checkpoint
 
     folder = tmp_path_factory.mktemp("speed")
-    (folder / "stand-in.bundle").symlink_to(full_bundle("b")[0].path)
-    write_checkpoint(folder, "b").rename(folder / "stand-in.pth")
-    return folder
+    (folder / BUNDLE).symlink_to(full_bundle("b")[0].path)
+    write_checkpoint(folder, "b").rename(folder / CHECKPOINT)
+    (chosen,) = select(COMPARISONS, [THEIRS])
+    return take_turns(folder, chosen.sides, ROUNDS, print)
 
 
-@pytest.fixture(scope="module")
-def best(work):
-    """Side → least seconds and most bytes of `RUNS` processes, the sides in turn."""
-    made: dict[str, list[dict[str, float]]] = {"original": [], "edgeseg": []}
-    for _ in range(RUNS):
-        for side, runs in made.items():
-            command = [sys.executable, str(BENCH), str(work), "--side", side]
-            runs.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-    return {
-        side: (min(run["seconds"] for run in runs), max(run["peak_bytes"] for run in runs))
-        for side, runs in made.items()
-    }
+def test_chain_takes_less_than_half_the_time_of_the_authors_formulation(turns):
+    assert min(turns.seconds[OURS]) < min(turns.seconds[THEIRS]) / 2
 
 
-def test_chain_takes_less_than_half_the_time_of_the_authors_formulation(best):
-    assert best["edgeseg"][0] < best["original"][0] / 2
-
-
-def test_chain_needs_at_most_half_the_memory_of_the_authors_formulation(best):
-    assert best["edgeseg"][1] <= best["original"][1] / 2
+def test_chain_needs_at_most_half_the_memory_of_the_authors_formulation(turns):
+    assert turns.ended[OURS]["peak_bytes"] <= turns.ended[THEIRS]["peak_bytes"] / 2

@@ -39,12 +39,14 @@ class DeviceProperties:
         capability: compute capability, (major, minor); (8, 7) for Orin.
         memory_bytes: all of its memory; on a Jetson the CPU has the same.
         driver: newest CUDA version that the driver supports ("12.6").
+        pci: its place on the bus ("0000:19:00.0"), by which other tools know it; "" if unknown.
     """
 
     name: str
     capability: tuple[int, int]
     memory_bytes: int
     driver: str
+    pci: str = ""
 
 
 class CudaEvent(Protocol):

@@ -137,6 +137,7 @@ class CudaPython:
             capability=(int(properties.major), int(properties.minor)),
             memory_bytes=int(properties.totalGlobalMem),
             driver=f"{driver // 1000}.{driver % 1000 // 10}",
+            pci=f"{properties.pciDomainID:04x}:{properties.pciBusID:02x}:{properties.pciDeviceID:02x}.0",
         )
 
     @contextmanager

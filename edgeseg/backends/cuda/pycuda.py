@@ -108,6 +108,7 @@ class PyCuda:
             capability=(major, minor),
             memory_bytes=device.total_memory(),
             driver=f"{version // 1000}.{version % 1000 // 10}",
+            pci=device.pci_bus_id(),
         )
 
     @contextmanager

@@ -73,7 +73,10 @@ def test_missing_package_is_a_reason_with_the_install_line(monkeypatch):
 
 
 def test_sessions_flush_denormals_and_take_the_threads_asked_for():
-    options = OnnxRuntimeBackend(threads=3)._options(module._sdk())
+    from edgeseg.schema import GraphSpec
+
+    graph = GraphSpec("sam", "fp32", None, "sam.onnx", (), (), ())
+    options = OnnxRuntimeBackend(threads=3)._options(module._sdk(), graph)
     assert options.intra_op_num_threads == 3
     assert options.get_session_config_entry("session.set_denormal_as_zero") == "1"
 

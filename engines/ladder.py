@@ -1,0 +1,175 @@
+"""What a repair tries on one graph, cheapest first, and in which block the graph goes wrong.
+
+1. The other form of attention, which no compiler fuses: the fused kernel may be what is wrong.
+2. Normalisation in fp32: its sums leave fp16's range first.
+3. bfloat16, where the device has it: fp32's range in the place of fp16's.
+4. The fp32 master's own nodes, block by block, the block first that adds most to the error; at last all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, shape_inference
+
+from edgeseg.backends.base import Array
+from edgeseg.bundle import Bundle
+from edgeseg.schema import GraphSpec, TensorSpec
+from edgeseg.selection import Plan
+
+from .compiler import Compiler, Job
+from .lifting import block_of, boundaries, lift
+from .making import placed
+from .surgery import norms_in_fp32, to_bf16, turn_softmax
+
+Rewrite = Callable[[onnx.ModelProto], int]
+STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)  # how many blocks are lifted, one step after the other
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One thing to try: what it is in words, and what does it."""
+
+    change: str
+    rewrite: Rewrite
+
+
+@dataclass(frozen=True)
+class Blamed:
+    """A block, and how much it adds to the relative error of what flows through: 0.01 is one hundredth."""
+
+    block: str
+    error: float
+
+
+def rungs(compiler: Compiler, bundle: Bundle, spec: GraphSpec, blame: Callable[[], list[Blamed]]) -> Iterator[Rung]:
+    """The rungs for a graph; `blame` is asked for the order of its blocks when the others have failed."""
+    yield Rung("attention that is not fused", turn_softmax)
+    yield Rung("normalisation in fp32", norms_in_fp32)
+    if compiler.bf16:
+        weights = {Path(path).name: bundle.file(path) for path in spec.data}
+        yield Rung("bf16", lambda model: to_bf16(model, weights))
+    master = master_of(bundle, spec)
+    if master is not None:
+        yield from _lifting(bundle, master, blame())
+
+
+def master_of(bundle: Bundle, spec: GraphSpec) -> GraphSpec | None:
+    """The fp32 graph of a graph of lower precision, if the bundle has it."""
+    found = [g for g in bundle.manifest.graphs if (g.name, g.precision, g.canvas) == (spec.name, "fp32", spec.canvas)]
+    there = bool(found) and found[0].file in bundle.manifest.files
+    return found[0] if there and found[0].file != spec.file else None
+
+
+def _lifting(bundle: Bundle, spec: GraphSpec, order: list[Blamed]) -> Iterator[Rung]:
+    files = {Path(path).name: bundle.file(path) for path in spec.data}
+    path = bundle.graph_files(spec)
+
+    def lifting(chosen: Callable[[onnx.NodeProto], bool]) -> Rewrite:
+        return lambda model: lift(model, onnx.load(path, load_external_data=False), files, chosen)
+
+    names = [blamed.block for blamed in order]
+    for count in [step for step in STEPS if step < len(names)] + [len(names)] * bool(names):
+        blocks = frozenset(names[:count])
+        yield Rung(
+            f"{count} of {len(names)} blocks in fp32: {', '.join(names[:count])}",
+            lifting(lambda node, blocks=blocks: block_of(node.name) in blocks),  # type: ignore[misc]
+        )
+    yield Rung("the whole graph in fp32", lifting(lambda node: True))
+
+
+def find_blame(
+    bundle: Bundle, compiler: Compiler, plan: Plan, spec: GraphSpec, feed: Mapping[str, Array]
+) -> list[Blamed]:
+    """The blocks of a graph, the one first that adds most to the error.
+
+    Both the graph and its fp32 master are compiled with the tensors between their blocks as outputs, and run on this
+    device with the same inputs.
+
+    Args:
+        bundle: the opened bundle, which is not changed.
+        compiler: makes the two.
+        plan: runs them.
+        spec: the graph.
+        feed: its inputs.
+    """
+    master = master_of(bundle, spec)
+    if master is None:
+        return []
+    with bundle.edit() as edit:
+        probe = _Probe(bundle, compiler, plan, edit.scratch())
+        tensors = _common(bundle, spec, master)
+        found = [probe.values(graph, tensors, feed) for graph in (spec, master)]
+    errors = [_distance(found[0][name], found[1][name]) for name in tensors.values()]
+    before = [0.0, *errors[:-1]]
+    grown = [Blamed(block, _growth(*pair)) for block, *pair in zip(tensors, before, errors, strict=True)]
+    return sorted(grown, key=lambda blamed: -blamed.error)
+
+
+def _common(bundle: Bundle, spec: GraphSpec, master: GraphSpec) -> dict[str, str]:
+    """Block → the tensor that leaves it, where both graphs have it."""
+    low = onnx.load(bundle.graph_files(spec), load_external_data=False)
+    made = {name for node in low.graph.node for name in node.output}
+    found = boundaries(onnx.load(bundle.graph_files(master), load_external_data=False))
+    return {block: tensor for block, tensor in found.items() if tensor in made}
+
+
+def _distance(found: Array, wanted: Array) -> float:
+    """Relative to what is wanted; infinite if there is a NaN."""
+    if not np.isfinite(found).all():
+        return float("inf")
+    return float(np.linalg.norm(found - wanted)) / max(float(np.linalg.norm(wanted)), 1e-30)
+
+
+def _growth(before: float, after: float) -> float:
+    return 0.0 if np.isinf(before) else after - before
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """Runs graphs for tensors inside them."""
+
+    bundle: Bundle
+    compiler: Compiler
+    plan: Plan
+    folder: Path
+
+    def values(self, spec: GraphSpec, tensors: Mapping[str, str], feed: Mapping[str, Array]) -> dict[str, Array]:
+        """Tensor → its value, float32."""
+        source = self.compiler.source(self.bundle.manifest.graphs, spec)
+        model = onnx.load(self.bundle.graph_files(source), load_external_data=False)
+        names = {tensor: f"probe_{index}" for index, tensor in enumerate(tensors.values())}
+        outputs = _add_outputs(model, names)
+        probed = replace(spec, outputs=(*spec.outputs, *outputs))
+        path = placed(model, [self.bundle.file(file) for file in source.data], self.folder)
+        job = Job(path, probed, self.folder / "probe.engine", self.folder, changed=True)
+        outcome = self.compiler.compile(job, lambda _share: None)
+        engine = job.target
+        if outcome.model is not None:
+            engine = self.folder / "probe.onnx"
+            engine.write_bytes(outcome.model)
+        session = self.plan.backend.open(engine, probed, self.plan.device)
+        try:
+            results = session.run({name: session.upload(array) for name, array in feed.items()})
+            return {tensor: session.download(results[name]) for tensor, name in names.items()}
+        finally:
+            session.close()
+
+
+def _add_outputs(model: onnx.ModelProto, names: Mapping[str, str]) -> list[TensorSpec]:
+    """Give a graph more outputs: tensor → the name of a float32 copy of it."""
+    specs = []
+    shapes = {
+        value.name: value.type.tensor_type.shape for value in shape_inference.infer_shapes(model).graph.value_info
+    }
+    shapes |= {value.name: value.type.tensor_type.shape for value in model.graph.output}
+    for tensor, name in names.items():
+        extents = [dim.dim_value for dim in shapes[tensor].dim]
+        model.graph.node.append(helper.make_node("Cast", [tensor], [name], name, to=TensorProto.FLOAT))
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, extents))
+        specs.append(TensorSpec(name, "float32", tuple(extents)))
+    return specs

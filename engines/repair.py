@@ -1,0 +1,204 @@
+"""`edgeseg build --repair`: walks the ladder for each graph that fails its gate, and keeps the first rung that passes.
+
+Every rung is built, gated and written down, in a report that the bundle keeps. A rung is tried on the canvas that
+failed, and if it passes there, on the others. Rungs are tried one at a time, never together, so an engine differs from
+its graph in one thing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from edgeseg.bundle import Bundle
+from edgeseg.chains import Chains
+from edgeseg.environment import environment
+from edgeseg.errors import BuildError, GateError
+from edgeseg.pipelines import get_pipeline
+from edgeseg.reference import Report, references, run_reference
+from edgeseg.schema import EngineSpec, GraphSpec, Size, parse_size, size_text
+from edgeseg.selection import Plan, choose
+from edgeseg.selection import Request as Wish
+
+from .compiler import Compiler
+from .gate import check, discard, record
+from .ladder import Blamed, Rung, find_blame, rungs
+from .making import Built, Change, Unchanged, canvases_of, make_engine
+from .progress import WorkBar
+from .request import Request, label, wanted
+
+PASSES, FAILS, NOTHING, REFUSED = "passes", "fails", "nothing to change", "refused by the compiler"
+
+
+@dataclass(frozen=True)
+class Try:
+    """One rung that was tried: on which graph and canvas, what it changed, how it went, and what the gate found."""
+
+    graph: str
+    canvas: str
+    change: str
+    outcome: str
+    found: str = ""
+
+
+def repair(
+    path: Path, compiler: Compiler, request: Request, built: list[Built], *, report: Report, shown: bool = True
+) -> list[Built]:
+    """Change the graphs that fail, one rung after the other, until the whole chain passes its gate.
+
+    Args:
+        path: the bundle.
+        compiler: makes the engines.
+        request: what was asked for.
+        built: the engines that fail, as they were built.
+        report: what the gate found of them.
+        shown: show progress.
+
+    Returns:
+        the engines, with their gates; those that were changed name the report.
+
+    Raises:
+        GateError: no rung passes; the engines are removed, the report stays.
+    """
+    return _Repair(path, compiler, request, built, shown).run(report)
+
+
+@dataclass
+class _Repair:
+    path: Path
+    compiler: Compiler
+    request: Request
+    built: list[Built]
+    shown: bool
+    tries: list[Try] = field(default_factory=list)
+    blamed: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.precision, self.canvases = self.built[0].engine.precision, canvases_of(self.built)
+        self.request = replace(self.request, precision=self.precision, canvases=self.canvases)
+        self.specs = {(g.name, g.canvas): g for g in wanted(Bundle.open(self.path), self.compiler, self.request)}
+        self.file = f"reports/repair-{self.compiler.backend}-{self.compiler.device}-{self.precision}.json"
+        self.ladders: dict[str, Iterator[Rung]] = {}
+
+    def run(self, report: Report) -> list[Built]:
+        while report.failures:
+            name, canvas = self._culprit(report)
+            if name not in self.ladders:
+                self.ladders[name] = self._ladder(name, canvas)
+            report = self._climb(name, canvas, report)
+        bundle = Bundle.open(self.path)
+        engines = {(e.graph, e.canvas): e for e in record(bundle, self._plan(bundle), report, self.canvases)}
+        self._write_report()
+        return [self._rebuilt(item, engines[item.engine.graph, item.engine.canvas]) for item in self.built]
+
+    def _rebuilt(self, item: Built, engine: EngineSpec) -> Built:
+        size_bytes = Bundle.open(self.path).manifest.files[engine.file].bytes
+        return replace(item, engine=engine, size_bytes=size_bytes, kept=item.kept and engine.report is None)
+
+    def _culprit(self, report: Report) -> tuple[str, Size]:
+        """The graph of the first bad tensor; if labels alone are wrong, the graph that is furthest off."""
+        found = report.bad_tensors[0] if report.bad_tensors else report.furthest
+        names = {name for name, _ in self.specs}
+        if found is None or found.graph not in names or found.canvas == "any":
+            self._give_up(report)
+        assert found is not None
+        return found.graph, parse_size(found.canvas)
+
+    def _ladder(self, name: str, canvas: Size) -> Iterator[Rung]:
+        spec = self._spec(name, canvas)
+        return rungs(self.compiler, Bundle.open(self.path), spec, lambda: self._blame(spec, canvas))
+
+    def _spec(self, name: str, canvas: Size) -> GraphSpec:
+        return self.specs.get((name, canvas)) or self.specs[name, None]
+
+    def _blame(self, spec: GraphSpec, canvas: Size) -> list[Blamed]:
+        """The order of the blocks, on the inputs that the graph gets in the chain."""
+        bundle = Bundle.open(self.path)
+        pipeline, plan = get_pipeline(bundle.manifest), self._plan(bundle)
+        with WorkBar(f"looking for the block of {spec.name}", {"both precisions": 1.0}, self.shown):
+            with closing(Chains(bundle, plan, pipeline.graphs)) as chains:
+                stored = references(bundle, size_text(canvas))[0]
+                tensors = run_reference(pipeline, chains.chain(canvas), stored, canvas)
+            feed = {tensor.name: tensors[tensor.name] for tensor in spec.inputs}
+            order = find_blame(bundle, self.compiler, plan, spec, feed)
+        self.blamed[spec.name] = [{"block": one.block, "error": _number(one.error)} for one in order]
+        return order
+
+    def _climb(self, name: str, canvas: Size, before: Report) -> Report:
+        """Try rungs of a graph until one passes; the report of the whole chain with it."""
+        for rung in self.ladders[name]:
+            found = self._try(name, canvas, rung, before)
+            if found is None:
+                continue
+            for other in self.canvases:
+                if other != canvas and self._spec(name, other).canvas is not None:
+                    self._make(self._spec(name, other), rung)
+            return self._check(self.canvases)
+        self._give_up(before)
+        raise AssertionError("giving up raises")
+
+    def _try(self, name: str, canvas: Size, rung: Rung, before: Report) -> Report | None:
+        """The report of one canvas if the rung repairs the graph there, else None."""
+        place = (name, size_text(canvas), rung.change)
+        try:
+            differences = self._make(self._spec(name, canvas), rung)
+        except Unchanged:
+            self.tries.append(Try(*place, NOTHING))
+            return None
+        except BuildError as error:
+            self.tries.append(Try(*place, REFUSED, error.found))
+            return None
+        found = self._check((canvas,))
+        mine = [one.sentence for one in found.bad_tensors if one.graph == name]
+        wrong = mine if before.bad_tensors else found.failures
+        words = "; ".join([*(wrong or [self._reached(found, name)])[:1], *differences])
+        self.tries.append(Try(*place, FAILS if wrong else PASSES, words))
+        return None if wrong else found
+
+    def _reached(self, report: Report, name: str) -> str:
+        gate = report.gate(name, None)
+        labels = f", labels {gate.agreement:.2%} equal" if gate.agreement is not None else ""
+        return f"cosine {gate.cosine:.6f}{labels}"
+
+    def _make(self, spec: GraphSpec, rung: Rung) -> tuple[str, ...]:
+        change = Change(rung.rewrite, self.file, self._text())
+        with (
+            WorkBar(f"repair with {rung.change}", {label(spec): 1.0}, self.shown) as bar,
+            bar.piece(label(spec)) as advance,
+        ):
+            made = make_engine(self.path, self.compiler, spec, self.request, advance=advance, change=change)
+        return made.differences
+
+    def _give_up(self, report: Report) -> None:
+        bundle = Bundle.open(self.path)
+        discard(bundle, self._plan(bundle), report, self.canvases)
+        self._write_report()
+        tried = f"; of {len(self.tries)} changes that were tried none repairs it, see {self.file}"
+        asked = f"repair the {self.compiler.backend} engines of {self.path} in {self.precision}"
+        raise GateError(asked, report.failures[0] + tried, "build with --precision auto, or with another precision")
+
+    def _plan(self, bundle: Bundle) -> Plan:
+        return choose(bundle, get_pipeline(bundle.manifest).graphs, Wish(self.compiler.backend, self.precision))
+
+    def _check(self, canvases: tuple[Size, ...]) -> Report:
+        return check(Bundle.open(self.path), self.compiler.backend, self.precision, canvases, self.shown)[1]
+
+    def _write_report(self) -> None:
+        with Bundle.open(self.path).edit() as edit:
+            edit.stage(self.file).write_text(self._text(), "utf-8")
+
+    def _text(self) -> str:
+        where = {"backend": self.compiler.backend, "device": self.compiler.device, "precision": self.precision}
+        kept = {one.graph: one.change for one in self.tries if one.outcome == PASSES}
+        tries = [asdict(one) for one in self.tries]
+        body = {"schema": 1, "kind": "repair", **where, "kept": kept, "tried": tries, "blocks": self.blamed}
+        return json.dumps(body | {"environment": environment()}, indent=2, allow_nan=False) + "\n"
+
+
+def _number(value: float) -> float | None:
+    """A number of JSON: None stands for infinity."""
+    return value if value != float("inf") else None

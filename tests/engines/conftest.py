@@ -1,0 +1,34 @@
+"""Bundles of which every test gets its own copy, made once."""
+
+import shutil
+
+import pytest
+
+from edgeseg.bundle import Bundle
+
+PRECISIONS = ("fp16", "int8")
+
+
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory):
+    """Outlier in the residual stream → a bundle in fp32, fp16 and int8; never change one."""
+    blocks = pytest.importorskip("tests.engines.blocks")  # needs onnx
+    folder, made = tmp_path_factory.mktemp("bundles"), {}
+
+    def template(outlier):
+        if outlier not in made:
+            made[outlier] = blocks.make(folder / f"{outlier}.bundle", *PRECISIONS, outlier=outlier)
+        return made[outlier]
+
+    return template
+
+
+@pytest.fixture
+def blocky(templates, tmp_path):
+    """A function: a copy of the bundle of `blocks.py` with an outlier of this size."""
+
+    def copy(outlier=1.0):
+        shutil.copytree(templates(outlier).path, tmp_path / "a.bundle")
+        return Bundle.open(tmp_path / "a.bundle")
+
+    return copy

@@ -1,0 +1,169 @@
+"""A failing graph is changed step by step until it passes, and the bundle says how."""
+
+import json
+
+import numpy as np
+import pytest
+
+import edgeseg
+from edgeseg.bundle import Bundle
+from edgeseg.cli import main
+from edgeseg.engines import repair as module
+from edgeseg.engines.builder import build
+from edgeseg.engines.choice import choose
+from edgeseg.engines.request import Request
+from edgeseg.errors import BuildError, GateError
+from tests.engines import blocks
+from tests.engines.fake_device import Device, DeviceCompiler
+
+pytestmark = pytest.mark.onnx
+
+
+@pytest.fixture
+def cpu():
+    return choose("onnxruntime", ())
+
+
+@pytest.fixture
+def device(monkeypatch):
+    made = Device()
+    monkeypatch.setattr("edgeseg.selection.get_backend", lambda name, threads=None: made)
+    return made
+
+
+def repaired(bundle, compiler, precision):
+    return build(bundle.path, compiler, Request(precision, repair=True), shown=False)
+
+
+def report(bundle, precision, place="onnxruntime-cpu"):
+    (path,) = (bundle.path / "reports").glob(f"repair-{place}*-{precision}.json")
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("block", range(blocks.BLOCKS))
+def test_the_block_that_is_broken_is_found_and_lifted_alone(blocky, cpu, precision, block):
+    bundle = blocky()
+    blocks.rewrite(bundle, "sam", precision, blocks.poison(block))
+    built = repaired(bundle, cpu, precision)
+    sam = next(item.engine for item in built if item.engine.graph == "sam")
+    body = report(bundle, precision)
+    assert body["kept"] == {"sam": f"1 of 3 blocks in fp32: /blocks.{block}"}
+    assert body["blocks"]["sam"][0]["block"] == f"/blocks.{block}"
+    assert sam.gate.passed
+    assert sam.report == f"reports/repair-onnxruntime-{sam.device}-{precision}.json"
+    Bundle.open(bundle.path).verify()
+
+
+def test_every_rung_that_was_tried_is_in_the_report_in_order(blocky, cpu):
+    bundle = blocky()
+    blocks.rewrite(bundle, "sam", "int8", blocks.poison(1))
+    repaired(bundle, cpu, "int8")
+    assert [(one["change"], one["outcome"]) for one in report(bundle, "int8")["tried"]] == [
+        ("attention that is not fused", module.FAILS),
+        ("normalisation in fp32", module.NOTHING),  # the plain form is fp32 around its integer products
+        ("1 of 3 blocks in fp32: /blocks.1", module.PASSES),
+    ]
+
+
+def test_repaired_engine_runs_and_is_up_to_date_afterwards(blocky, cpu):
+    bundle = blocky()
+    blocks.rewrite(bundle, "sam", "int8", blocks.poison(1))
+    repaired(bundle, cpu, "int8")
+    again = build(bundle.path, cpu, Request("int8"), shown=False)
+    assert all(item.kept for item in again)
+    with edgeseg.open(bundle.path, backend="onnxruntime", precision="int8") as segmenter:
+        assert segmenter.plan.engines["sam", blocks.CANVAS].report
+
+
+def test_graph_of_the_bundle_and_other_precisions_stay_as_they_are(blocky, cpu):
+    bundle = blocky()
+    blocks.rewrite(bundle, "sam", "int8", blocks.poison(1))
+    before = dict(bundle.manifest.files)
+    repaired(bundle, cpu, "int8")
+    after = Bundle.open(bundle.path).manifest.files
+    assert before.items() <= after.items()
+
+
+def test_two_blocks_that_are_broken_are_both_lifted(blocky, cpu):
+    bundle = blocky()
+    for block in (0, 2):
+        blocks.rewrite(bundle, "sam", "fp16", blocks.poison(block))
+    repaired(bundle, cpu, "fp16")
+    (change,) = report(bundle, "fp16")["kept"].values()
+    assert change.startswith("2 of 3 blocks in fp32: ")
+    assert {"/blocks.0", "/blocks.2"} == set(change.partition(": ")[2].split(", "))
+
+
+def test_what_lies_outside_all_blocks_is_repaired_by_the_whole_graph(blocky, cpu):
+    bundle = blocky()
+    blocks.rewrite(bundle, "sam", "int8", blocks.doubled)
+    repaired(bundle, cpu, "int8")
+    assert report(bundle, "int8")["kept"] == {"sam": "the whole graph in fp32"}
+
+
+def test_compiled_engines_are_repaired_too_and_a_change_that_is_refused_is_written_down(blocky, device, monkeypatch):
+    bundle, compiler = blocky(), DeviceCompiler()
+    compiler.bf16 = True  # onnxruntime, which stands in for the device, does not compute it
+    compile_graph = compiler.compile
+
+    def refusing(job, advance):
+        if b"_bf16" in job.source.read_bytes():
+            raise BuildError("compile sam", "no bfloat16 here", "use another")
+        return compile_graph(job, advance)
+
+    monkeypatch.setattr(compiler, "compile", refusing)
+    monkeypatch.setattr("edgeseg.engines.surgery.SMALL_BYTES", 0)  # so that every weight has its Cast
+    blocks.rewrite(bundle, "sam", "fp16", blocks.poison(2))
+    repaired(bundle, compiler, "fp16")
+    body = report(bundle, "fp16", "tensorrt")
+    assert body["kept"] == {"sam": "1 of 3 blocks in fp32: /blocks.2"}
+    assert ("bf16", module.REFUSED) in [(one["change"], one["outcome"]) for one in body["tried"]]
+
+
+def test_what_nothing_repairs_fails_with_the_report_and_keeps_nothing_else(blocky, cpu):
+    bundle = blocky()
+    with bundle.edit() as edit:
+        stored = bundle.reference("32x32")[0]
+        stored["tensor:sam_1"] = np.roll(stored["tensor:sam_1"], 1)
+        np.savez(edit.stage("reference/32x32-0.npz"), **stored)
+    with pytest.raises(GateError, match=r"sam_1 of sam at 32x32.*none repairs it, see reports/repair-"):
+        repaired(bundle, cpu, "fp16")
+    assert {one["outcome"] for one in report(bundle, "fp16")["tried"]} == {module.FAILS}
+    assert all(e.gate and not e.gate.passed for e in Bundle.open(bundle.path).manifest.engines)
+    assert list(bundle.path.rglob("*-repair.onnx")) == []
+    Bundle.open(bundle.path).verify()
+
+
+def test_without_the_fp32_graphs_no_block_is_lifted(blocky, cpu):
+    bundle = blocky()
+    blocks.rewrite(bundle, "sam", "int8", blocks.poison(1))
+    with bundle.edit() as edit:
+        edit.remove_graphs(lambda graph: (graph.name, graph.precision) == ("sam", "fp32"))
+    with pytest.raises(GateError):
+        repaired(bundle, cpu, "int8")
+    assert len(report(bundle, "int8")["tried"]) == 2
+
+
+def test_interrupted_repair_leaves_an_engine_that_counts_for_nothing(blocky, cpu, monkeypatch):
+    bundle = blocky()
+    blocks.rewrite(bundle, "sam", "int8", blocks.poison(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(module._Repair, "_check", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            repaired(bundle, cpu, "int8")
+    Bundle.open(bundle.path).verify()
+    with pytest.raises(GateError):
+        build(bundle.path, cpu, Request("int8"), shown=False)
+    assert next(e for e in Bundle.open(bundle.path).manifest.engines if e.graph == "sam").report is None
+
+
+def test_verb_prints_the_rungs(blocky, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    bundle = blocky()
+    blocks.rewrite(bundle, "sam", "int8", blocks.poison(1))
+    words = ["build", str(bundle.path), "--backend", "onnxruntime", "--precision", "int8", "--repair"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    for text in ("attention that is not fused", "nothing to change", "/blocks.1  passes", "12 gemm fp32, 12 gemm int8"):
+        assert text in shown
