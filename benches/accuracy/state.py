@@ -148,6 +148,8 @@ class _Held:
             raise ValueError("its content is another")
         worst = json.loads(str(held["worst"]))
         done, table = int(held["done"]), held.get("images")
+        if table is not None and (table.dtype != np.int64 or table.shape[1:] != (5,)):
+            raise ValueError("its table of images is another")
         images = None if table is None else tuple(table[table[:, 0] == index, 1:] for index in range(done))
         count = Count(held["matrix"], done, int(held["inexact"]), Worst(*worst) if worst else None, images)
         belongs = json.loads(str(held["belongs"]))

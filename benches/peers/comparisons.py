@@ -8,6 +8,7 @@ from .side import Comparison, Side
 MADE, EBSEG, SAM, GPU = (f"benches.peers.{name}" for name in ("made", "ebseg", "sam", "gpu"))
 OURS = ("onnxruntime", "numpy")
 NECKLESS = "without the neck"
+FEATURES = "normalised float image in memory to the encoder's features in memory; no preprocessing"
 
 _EBSEG = Comparison(
     name="ebseg",
@@ -31,7 +32,6 @@ _EBSEG = Comparison(
             opens=f"{EBSEG}:original",
             included="tests/reference/ebseg_original.py: CLIP's tail ten times, the attention bias at full size; "
             "denormal numbers flushed",
-            against="ebseg/edgeseg",
             needs=(f"{MADE}:checkpoint",),
             packages=("torch",),
             options={"compiled": False},
@@ -42,7 +42,6 @@ _EBSEG = Comparison(
             opens=f"{EBSEG}:original",
             included="the same function through torch.compile (inductor, C++), defaults; its first run holds the "
             "compilation, with empty caches",
-            against="ebseg/edgeseg",
             needs=(f"{MADE}:checkpoint",),
             packages=("torch",),
             options={"compiled": True},
@@ -52,7 +51,6 @@ _EBSEG = Comparison(
             title="edgeseg int8",
             opens=f"{EBSEG}:ours",
             included="the same bundle's int8 engines, calibrated on noise like the weights",
-            against="ebseg/edgeseg",
             needs=(f"{MADE}:int8",),
             packages=OURS,
             options={"precision": "int8"},
@@ -64,7 +62,7 @@ _EBSEG = Comparison(
 _SAM = Comparison(
     name="sam",
     title="SAM ViT-B image encoder, 1024x1024, random weights",
-    included="normalised float image in memory to the encoder's features in memory; no preprocessing",
+    included=FEATURES,
     sides=(
         Side(
             name="sam/edgeseg",
@@ -81,7 +79,6 @@ _SAM = Comparison(
             title="segment-anything, torch eager",
             opens=f"{SAM}:in_torch",
             included=f"its ImageEncoderViT, {NECKLESS}, inference mode",
-            against="sam/edgeseg",
             needs=(f"{MADE}:sam_checkpoint",),
             packages=("torch", "segment-anything"),
         ),
@@ -91,7 +88,6 @@ _SAM = Comparison(
             opens=f"{SAM}:in_onnxruntime",
             included=f"the same module through torch.onnx, {NECKLESS}, on onnxruntime with its defaults; the official "
             "script exports the decoder alone",
-            against="sam/edgeseg",
             needs=(f"{MADE}:plain",),
             packages=("onnxruntime", "torch", "segment-anything"),
             options={"file": PLAIN},
@@ -102,31 +98,46 @@ _SAM = Comparison(
             opens=f"{SAM}:in_onnxruntime",
             included="what samexporter.export_encoder writes, with the neck (under 1 % of the products), with this "
             "torch instead of the one it pins; onnxruntime with its defaults",
-            against="sam/edgeseg",
             needs=(f"{MADE}:samexporter",),
             packages=("onnxruntime", "torch", "segment-anything"),
             options={"file": SAMEXPORTER_FILE},
         ),
+    ),
+)
+
+_SAM_INT8 = Comparison(
+    name="sam-int8",
+    title="SAM ViT-B image encoder in int8, 1024x1024, random weights",
+    included=FEATURES,
+    sides=(
         Side(
-            name="sam/edgeseg-int8",
+            name="sam-int8/edgeseg",
             title="edgeseg int8",
             opens=f"{SAM}:ours",
-            included=f"the same graph in int8, {NECKLESS}",
-            against="sam/edgeseg",
+            included=f"EBSeg-B's sam graph, {NECKLESS}, calibrated on noise like the weights; onnxruntime",
             needs=(f"{MADE}:int8",),
             packages=OURS,
             options={"precision": "int8"},
             ours=True,
         ),
         Side(
-            name="sam/samexporter-int8",
+            name="sam-int8/samexporter",
             title="samexporter int8",
             opens=f"{SAM}:in_onnxruntime",
             included="what its --quantize-out writes (onnxruntime's dynamic quantization), with the neck",
-            against="sam/edgeseg-int8",
             needs=(f"{MADE}:samexporter",),
             packages=("onnxruntime", "torch", "segment-anything"),
             options={"file": SAMEXPORTER_INT8},
+        ),
+        Side(
+            name="sam-int8/edgeseg-fp32",
+            title="edgeseg fp32",
+            opens=f"{SAM}:ours",
+            included="the same graph in fp32: what int8 gains",
+            needs=(f"{MADE}:bundle",),
+            packages=OURS,
+            options={"precision": "fp32"},
+            ours=True,
         ),
     ),
 )
@@ -153,7 +164,6 @@ _GPU = Comparison(
             opens=f"{GPU}:plain",
             included=f"segment-anything's module through torch.onnx, {NECKLESS}, built as by trtexec --fp16 (or "
             "--stronglyTyped with an fp16 export)",
-            against="sam-gpu/edgeseg",
             needs=(f"{GPU}:check", f"{GPU}:plain_engine"),
             packages=("tensorrt", "tensorrt-rtx", "cuda-python", "segment-anything"),
             repeats=20,
@@ -161,4 +171,4 @@ _GPU = Comparison(
     ),
 )
 
-COMPARISONS = (_EBSEG, _SAM, _GPU)
+COMPARISONS = (_EBSEG, _SAM, _SAM_INT8, _GPU)

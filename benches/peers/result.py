@@ -1,7 +1,7 @@
 """What the turns say: medians, ratios with their spread, memory, and whether the sides gave the same result.
 
-Every ratio is another side's figure by that of the side it is held against, so above 1 the latter is better. A ratio
-is that of the medians; its spread is the lowest and the highest ratio of two runs of one round.
+Every ratio is a side's figure by that of the comparison's first side, so above 1 the first is better. A ratio is that
+of the medians; its spread is the lowest and the highest ratio of two runs of one round.
 """
 
 from __future__ import annotations
@@ -26,13 +26,17 @@ def summarise(comparison: Comparison, turns: Turns, work: Path) -> Body:
         turns: what was measured.
         work: the folder in which the results lie.
     """
+    first = comparison.sides[0].name
     measured = [side for side in comparison.sides if side.name in turns.ended]
     reasons = {**turns.absent, **turns.failed}
     return {
         "name": comparison.name,
         "title": comparison.title,
         "included": comparison.included,
-        "sides": [_side(side, turns, work) for side in measured],
+        "sides": [
+            _side(side, turns) | {"against": _against(side, first, turns, work) if _both(side, first, turns) else None}
+            for side in measured
+        ],
         "left_out": [
             {"name": side.name, "title": side.title, "reason": reasons[side.name], "failed": side.name in turns.failed}
             for side in comparison.sides
@@ -41,7 +45,12 @@ def summarise(comparison: Comparison, turns: Turns, work: Path) -> Body:
     }
 
 
-def _side(side: Side, turns: Turns, work: Path) -> Body:
+def _both(side: Side, first: str, turns: Turns) -> bool:
+    """Whether there is something to hold the side against."""
+    return side.name != first and first in turns.ended
+
+
+def _side(side: Side, turns: Turns) -> Body:
     seconds = turns.seconds[side.name]
     return {
         "name": side.name,
@@ -54,17 +63,16 @@ def _side(side: Side, turns: Turns, work: Path) -> Body:
         "min_s": min(seconds),
         "max_s": max(seconds),
         **turns.ended[side.name],
-        "against": _against(side, turns, work) if side.against in turns.ended else None,
     }
 
 
-def _against(side: Side, turns: Turns, work: Path) -> Body:
-    """How a side stands to the one it is held against."""
-    time = time_ratio(turns.seconds[side.name], turns.seconds[side.against])
-    peaks = [turns.ended[name]["peak_bytes"] for name in (side.name, side.against)]
-    outputs = (np.load(output_file(work, name), allow_pickle=False) for name in (side.name, side.against))
+def _against(side: Side, first: str, turns: Turns, work: Path) -> Body:
+    """How a side stands to the first."""
+    time = time_ratio(turns.seconds[side.name], turns.seconds[first])
+    peaks = [turns.ended[name]["peak_bytes"] for name in (side.name, first)]
+    outputs = (np.load(output_file(work, name), allow_pickle=False) for name in (side.name, first))
     return {
-        "name": side.against,
+        "name": first,
         "time_ratio": time,
         "memory_ratio": peaks[0] / peaks[1] if all(peaks) else None,
         "verdict": None if side.ours else verdict(time),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,23 +49,23 @@ def parse(words: list[str]) -> argparse.Namespace:
 
 
 def select(comparisons: tuple[Comparison, ...], names: list[str] | None) -> list[Comparison]:
-    """The comparisons and sides that are named, each side with those that it is held against; all for None."""
+    """The comparisons and sides that are named, a side with the one that it is held against; all for None."""
     if names is None:
         return list(comparisons)
     known = {name for each in comparisons for name in (each.name, *(side.name for side in each.sides))}
     unknown = sorted(set(names) - known)
     if unknown:
         raise SystemExit(f"there is no {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-    cut = [replace(each, sides=tuple(s for s in each.sides if s.name in _wanted(each, names))) for each in comparisons]
-    return [each for each in cut if each.sides]
+    return [cut for each in comparisons for cut in _cut(each, names)]
 
 
-def _wanted(comparison: Comparison, names: list[str]) -> set[str]:
-    against = {side.name: side.against for side in comparison.sides}
-    wanted = {side for side in against if comparison.name in names or side in names}
-    while missing := {against[side] for side in wanted if against[side]} - wanted:
-        wanted |= missing
-    return wanted
+def _cut(comparison: Comparison, names: list[str]) -> Iterator[Comparison]:
+    """The comparison with the named sides, if there are any."""
+    whole = comparison.name in names
+    first, *others = comparison.sides
+    kept = [side for side in others if whole or side.name in names]
+    if kept or whole or first.name in names:
+        yield replace(comparison, sides=(first, *kept))
 
 
 def shown(options: argparse.Namespace) -> str:

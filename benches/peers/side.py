@@ -29,7 +29,6 @@ class Side:
         title: what a reader calls it.
         opens: "module:function", called with the work folder and `options`; gives a `Run`. Raises AbsentError.
         included: what one run holds where it differs from the comparison's `included`, and what it runs on.
-        against: name of the side that it is held against; "" for the yardstick itself.
         needs: "module:function" of each file in the work folder that it reads, called with that folder; idempotent.
         packages: distributions whose versions belong to the figure.
         options: JSON values.
@@ -41,7 +40,6 @@ class Side:
     title: str
     opens: str
     included: str
-    against: str = ""
     needs: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -57,7 +55,7 @@ class Comparison:
         name: what `--only` takes.
         title: input and task, in words.
         included: what one run of every side holds.
-        sides: in the order in which they take turns. A side stands behind the one it is held against.
+        sides: in the order in which they take turns. All are held against the first, which is this project's.
     """
 
     name: str

@@ -8,8 +8,8 @@ from typing import Any
 Body = dict[str, Any]
 HEAD = ("", "median s", "min..max", "first s", "peak MiB", "time", "(rounds)", "memory", "same")
 NOTE = (
-    "time, memory: this side's by those of the side it is held against, so above 1 the latter is better; first: the "
-    "uncounted first run, in which whatever compiles itself does so; peak: of the process since its start"
+    "time, memory: a side's by those of the first side, so above 1 the first is better; first s: the uncounted first run, "
+    "in which whatever compiles itself does so; peak: of the process since its start; same: equal labels, or the cosine"
 )
 VERDICTS = {
     "ahead": "edgeseg was faster in every round than",

@@ -20,6 +20,8 @@ from .side import ROOT, AbsentError, Side
 
 Watch = Callable[[str], None]
 GRACE_S = 10.0  # to end by itself, once its stdin is closed
+LEAST_FREE_BYTES = 5 << 30  # the hungriest side here takes 4 GiB, and those that wait keep what they have
+_MEMINFO = Path("/proc/meminfo")
 
 
 class FailedError(Exception):
@@ -131,12 +133,21 @@ def output_file(work: Path, side: str) -> Path:
     return work / "output" / f"{side.replace('/', '-')}.npy"
 
 
+def free_bytes(meminfo: Path = _MEMINFO) -> int:
+    """Memory that programs can still have without any being swapped out or killed."""
+    lines = meminfo.read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024
+
+
 def _started(work: Path, side: Side, watch: Watch) -> Worker:
     """The side's process; before that, the files that it needs."""
     for target in side.needs:
         watch(f"{side.name}: needs {target.rpartition(':')[2]}")
         with Worker(work, target.rpartition(":")[2], {"makes": target}) as maker:
             maker.answer()
+    free = free_bytes()
+    if free < LEAST_FREE_BYTES:
+        raise AbsentError(f"{free / 2**30:.1f} GiB of memory are free beside the open sides; name fewer with --only")
     output = output_file(work, side.name)
     output.parent.mkdir(parents=True, exist_ok=True)
     told = {"options": dict(side.options), "packages": side.packages, "repeats": side.repeats}

@@ -154,3 +154,12 @@ def test_state_without_each_image_s_counts_is_refused_where_they_are_wanted(segm
     state = half_done(segmenter, dataset, tmp_path / "run.state")
     with pytest.raises(InputError, match="each image's counts was \\(nothing\\), is kept"):
         evaluate(segmenter, dataset, state=state, per_image=True)
+
+
+def test_state_with_another_table_of_images_is_refused(segmenter, dataset, tmp_path):
+    state = half_done(segmenter, dataset, tmp_path / "run.state", per_image=True)
+    arrays = dict(np.load(state.path))
+    with state.path.open("wb") as file:
+        np.savez_compressed(file, **arrays | {"images": arrays["images"][0]})
+    with pytest.raises(InputError, match="its table of images is another"):
+        evaluate(segmenter, dataset, state=state, per_image=True)

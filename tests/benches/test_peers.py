@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benches.peers import run as command
+from benches.peers import turns
 from benches.peers.comparisons import COMPARISONS
 from benches.peers.result import same, summarise, time_ratio, verdict
 from benches.peers.side import Comparison, Side, load
@@ -17,9 +18,9 @@ MIB = 2**20
 FAKES = "tests.benches.fake_peers"
 
 
-def side(name, opens="sleeper", against="", needs=(), **options):
+def side(name, opens="sleeper", needs=(), **options):
     options = {"name": name, **options} if opens == "sleeper" else options
-    words = {"title": f"the {name}", "included": "nothing", "against": against, "options": options}
+    words = {"title": f"the {name}", "included": "nothing", "options": options}
     return Side(name=f"x/{name}", opens=f"{FAKES}:{opens}", needs=tuple(f"{FAKES}:{need}" for need in needs), **words)
 
 
@@ -39,7 +40,7 @@ def test_sides_warm_up_one_after_the_other_and_then_take_turns(tmp_path):
 
 
 def test_a_slower_peer_has_a_ratio_above_one(tmp_path):
-    body = measured(tmp_path, side("a", seconds=0.05), side("b", seconds=0.3, against="x/a"), rounds=3)
+    body = measured(tmp_path, side("a", seconds=0.05), side("b", seconds=0.3), rounds=3)
     ours, theirs = body["sides"]
     against = theirs["against"]
     assert ours["against"] is None
@@ -51,7 +52,7 @@ def test_a_slower_peer_has_a_ratio_above_one(tmp_path):
 
 
 def test_peak_memory_is_the_whole_process_and_the_running_peak_leaves_the_first_run_out(tmp_path):
-    body = measured(tmp_path, side("a", "hungry", first_mib=0), side("b", "hungry", first_mib=300, against="x/a"))
+    body = measured(tmp_path, side("a", "hungry", first_mib=0), side("b", "hungry", first_mib=300))
     lean, hungry = body["sides"]
     assert hungry["peak_bytes"] - lean["peak_bytes"] > 250 * MIB
     assert hungry["running_peak_bytes"] - lean["running_peak_bytes"] < 100 * MIB
@@ -71,7 +72,7 @@ def test_what_a_side_prints_is_no_answer(tmp_path):
 
 
 def test_a_side_that_cannot_be_had_leaves_the_others_measured(tmp_path):
-    body = measured(tmp_path, side("a"), side("b", "missing", against="x/a"), side("c", needs=["not_made"]))
+    body = measured(tmp_path, side("a"), side("b", "missing"), side("c", needs=["not_made"]))
     assert list(by_name(body)) == ["x/a"]
     assert body["left_out"] == [
         {"name": "x/b", "title": "the b", "reason": "there is nothing in WORK", "failed": False},
@@ -81,7 +82,7 @@ def test_a_side_that_cannot_be_had_leaves_the_others_measured(tmp_path):
 
 @pytest.mark.parametrize("runs", [0, 1, 2])
 def test_a_side_that_fails_at_some_run_leaves_the_others_measured(tmp_path, runs):
-    body = measured(tmp_path, side("b", "broken", runs=runs), side("a", against="x/b"))
+    body = measured(tmp_path, side("b", "broken", runs=runs), side("a"))
     assert len(by_name(body)["x/a"]["seconds"]) == 2
     assert by_name(body)["x/a"]["against"] is None
     assert body["left_out"] == [{"name": "x/b", "title": "the b", "reason": "StopIteration", "failed": True}]
@@ -91,6 +92,18 @@ def test_a_side_that_failed_gets_no_further_turn(tmp_path):
     heard: list[str] = []
     measured(tmp_path, side("b", "broken", runs=1), rounds=3, watch=heard.append)
     assert heard == ["x/b: opening, and a first run", "x/b: run 1 of 3"]
+
+
+def test_a_side_is_left_out_rather_than_opened_in_the_last_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(turns, "free_bytes", lambda: 3 << 30)
+    body = measured(tmp_path, side("a"))
+    assert body["left_out"][0]["reason"].startswith("3.0 GiB of memory are free")
+    assert body["sides"] == []
+
+
+def test_free_memory_is_what_the_kernel_calls_available(tmp_path):
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemFree: 1 kB\nMemAvailable:   3000 kB\n")
+    assert turns.free_bytes(tmp_path / "meminfo") == 3000 * 1024
 
 
 def test_what_a_side_needs_is_made_first(tmp_path):
@@ -117,13 +130,13 @@ def test_results_are_compared_by_kind():
 
 
 def test_table_says_where_this_project_is_slower(tmp_path):
-    fast, slow = side("a", seconds=0.2), side("b", against="x/a")
+    fast, slow = side("a", seconds=0.2), side("b")
     text = "\n".join(comparison_lines(measured(tmp_path, fast, slow)))
     assert "edgeseg was SLOWER in every round than: the b" in text
 
 
 def test_command_writes_what_it_prints_without_paths(tmp_path, monkeypatch, capsys):
-    sides = (side("a"), side("b", against="x/a"), side("c", "missing"))
+    sides = (side("a"), side("b"), side("c", "missing"))
     monkeypatch.setattr(command, "COMPARISONS", (Comparison("x", "a title", "a sleep", sides),))
     output = tmp_path / "result.json"
     assert command.main([str(tmp_path), "--rounds", "1", "-o", str(output)]) == 0
@@ -139,9 +152,10 @@ def test_command_fails_when_a_side_fails(tmp_path, monkeypatch):
     assert command.main([str(tmp_path), "--rounds", "1"]) == 1
 
 
-def test_named_sides_bring_those_that_they_are_held_against():
-    (chosen,) = command.select(COMPARISONS, ["sam/samexporter-int8"])
-    assert [side.name for side in chosen.sides] == ["sam/edgeseg", "sam/edgeseg-int8", "sam/samexporter-int8"]
+def test_named_sides_bring_the_one_that_they_are_held_against():
+    chosen = command.select(COMPARISONS, ["sam/torch", "sam-int8/edgeseg"])
+    assert [[side.name for side in one.sides] for one in chosen] == [["sam/edgeseg", "sam/torch"], ["sam-int8/edgeseg"]]
+    assert command.select(COMPARISONS, ["sam"]) == [one for one in COMPARISONS if one.name == "sam"]
     with pytest.raises(SystemExit, match=r"there is no sma; there are ebseg, ebseg/compile"):
         command.select(COMPARISONS, ["ebseg", "sma"])
 
@@ -154,7 +168,6 @@ def test_every_side_can_be_called_as_the_table_says(each, tmp_path):
 
 
 @pytest.mark.parametrize("one", COMPARISONS, ids=lambda one: one.name)
-def test_a_side_stands_behind_the_one_it_is_held_against(one):
-    names = [side.name for side in one.sides]
-    assert [side.name for side in one.sides if not side.against] == names[:1]
-    assert all(names.index(side.against) < names.index(side.name) for side in one.sides[1:])
+def test_everything_is_held_against_this_project(one):
+    assert one.sides[0].ours
+    assert {side.name.partition("/")[0] for side in one.sides} == {one.name}

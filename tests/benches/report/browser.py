@@ -15,7 +15,10 @@ from tests.conftest import skip_or_fail
 PHONE, DESKTOP = (360, 740), (1280, 900)
 PATIENCE_S = 120
 
-_FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe")
+_FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
 
 
 class Browser:

@@ -67,3 +67,9 @@ def test_costs_are_those_of_the_graphs_that_run_for_each_image(rows):
     (row,) = summary_table(rows(model())).rows
     assert [cell.text for cell in row[-3:]] == ["3.0", "2.0", "[1]"]
     assert engine()["model"] in row[1].text
+
+
+def test_what_differs_between_rows_is_said_of_each(rows):
+    found = list(notes(rows(accuracy("a"), accuracy("b", convention="mmseg"), accuracy("c"))))
+    title = "mIoU is the mean over classes by the rules of"
+    assert found == [f"rows 1, 3: {title} detectron2's SemSegEvaluator", f"row 2: {title} mmsegmentation's IoUMetric"]
