@@ -63,7 +63,8 @@ class Gatherer:
     def pilot(self, values: Mapping[str, Float32]) -> None:
         """Look at one image's tensors, by site."""
         for site in (site for group in self._groups for site in group.sites):
-            rows = values[site.name].reshape(-1, values[site.name].shape[-1])
+            rows = self._given(values, site.name)
+            rows = rows.reshape(-1, rows.shape[-1])
             self._check(site.tensor, rows)
             largest = np.abs(rows).max(axis=0)
             self._channels[site.name] = np.maximum(self._channels.get(site.name, largest), largest)
@@ -94,7 +95,7 @@ class Gatherer:
     def add(self, values: Mapping[str, Float32]) -> None:
         """Count one image's tensors, by site, and peaks, by their names."""
         for index, site in enumerate(self._sites.layers):
-            array = values[site.name]
+            array = self._given(values, site.name)
             if site.name in self._factors:
                 array = array / self._factors[site.name]
             found = histogram.count(array)
@@ -103,8 +104,9 @@ class Gatherer:
             self.counted.histograms[index] += found
             self.counted.largest[index] = max(self.counted.largest[index], float(np.abs(array).max()))
         for index, (name, tensor) in enumerate(self._sites.peaks.items()):
-            self._check(tensor, values[name])
-            self.counted.peaks[index] = max(self.counted.peaks[index], float(values[name]))
+            peak = self._given(values, name)
+            self._check(tensor, peak)
+            self.counted.peaks[index] = max(self.counted.peaks[index], float(peak))
 
     def ranges(self) -> GraphRanges:
         """The ranges of everything counted."""
@@ -116,6 +118,12 @@ class Gatherer:
             sites[site.name] = Range(rounded(float(largest)), rounded(limit), percentile)
         peaks = {name: rounded(float(peak)) for name, peak in zip(self._sites.peaks, self.counted.peaks, strict=True)}
         return GraphRanges(weights_digest(self._net, self._sites), sites, dict(self.counted.smoothing), peaks)
+
+    def _given(self, values: Mapping[str, Float32], name: str) -> Float32:
+        if name not in values:
+            found = f"it has no {name} at another canvas"
+            raise BuildError(f"calibrate the graph {self._net.name}", found, "export the bundle again")
+        return values[name]
 
     def _check(self, tensor: str, values: Float32) -> None:
         if not np.isfinite(values).all():

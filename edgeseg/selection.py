@@ -147,7 +147,7 @@ def choose(bundle: Bundle, graphs: Sequence[str], request: Request) -> Plan:
             plan, reason = _selected(bundle, graphs, backend, (request.device, probe.device))
             if plan is not None:
                 return _noted(plan, reasons)
-            reasons += reason
+            reasons += reason or [f"--precision auto chose nothing for {probe.device}"] * (request.precision == AUTO)
         for precision in _precisions(bundle, request, probe):
             plan = _plan(bundle, graphs, backend, (request.device, probe.device, precision))
             if plan is not None:

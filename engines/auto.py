@@ -16,7 +16,7 @@ from typing import Any
 from edgeseg.backends.keys import matches
 from edgeseg.bundle import Bundle
 from edgeseg.environment import environment
-from edgeseg.errors import BuildError, GateError
+from edgeseg.errors import BackendError, BuildError, GateError
 from edgeseg.pipelines import get_pipeline
 from edgeseg.reference import Report
 from edgeseg.schema import Gate, Selection
@@ -115,9 +115,15 @@ class _Auto:
     def _gate_chains(self) -> Plan:
         """Gate each precision as a whole; the plan of the most exact one that passes."""
         passing, failures = [], []
-        for precision in self.built:
+        for precision in list(self.built):
             bundle = Bundle.open(self.path)
-            plan, report = check(bundle, self.compiler.backend, precision, self.canvases, self.shown)
+            try:
+                plan, report = check(bundle, self.compiler.backend, precision, self.canvases, self.shown)
+            except BackendError as error:
+                del self.built[precision]
+                failures.append(error.found)
+                self.chains.append(Chain(precision, False, f"does not run: {error.found}"))
+                continue
             record(bundle, plan, report, self.canvases)
             failures += report.failures[:1]
             found = report.failures[0] if report.failures else _reached(report)

@@ -80,19 +80,20 @@ def _row(candidate: Candidate, best: Candidate, candidates: Sequence[Candidate],
     row = Row(candidate, candidate is best, "")
     if candidate.same_as:
         return replace(row, reason=f"the same graph as {candidate.same_as}")
-    if candidate.seconds:
-        row = replace(row, median_ms=1e3 * statistics.median(candidate.seconds))
+    if candidate is best:
+        return replace(row, reason=_praise(candidate, candidates), median_ms=_median_ms(candidate))
+    gain = speed(candidate.seconds, best.seconds)
+    row = replace(row, median_ms=_median_ms(candidate), against=gain)
     if not candidate.passes:
         return replace(row, reason=f"fails: {candidate.found}")
     if name in barred:
         return replace(row, reason=f"passes alone, but not with the other graphs: {barred[name]}")
-    if candidate is best:
-        return replace(row, reason=_praise(candidate, candidates))
-    gain = speed(candidate.seconds, best.seconds)
-    words = f"{name} {gain.median:.2f}x of {taken}"
     less_exact = EXACT_FIRST.index(name) > EXACT_FIRST.index(taken)
-    reason = f"{words}: {'does not pay' if less_exact else 'slower'}"
-    return replace(row, reason=reason, against=gain)
+    return replace(row, reason=f"{name} {gain.median:.2f}x of {taken}: {'does not pay' if less_exact else 'slower'}")
+
+
+def _median_ms(candidate: Candidate) -> float:
+    return 1e3 * statistics.median(candidate.seconds)
 
 
 def _praise(best: Candidate, candidates: Sequence[Candidate]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from edgeseg.bundle import Bundle
 from edgeseg.chains import Chains
@@ -105,7 +105,6 @@ class _Repair:
         names = {name for name, _ in self.specs}
         if found is None or found.graph not in names or found.canvas == "any":
             self._give_up(report)
-        assert found is not None
         return found.graph, parse_size(found.canvas)
 
     def _ladder(self, name: str, canvas: Size) -> Iterator[Rung]:
@@ -132,14 +131,20 @@ class _Repair:
         """Try rungs of a graph until one passes; the report of the whole chain with it."""
         for rung in self.ladders[name]:
             found = self._try(name, canvas, rung, before)
-            if found is None:
-                continue
-            for other in self.canvases:
-                if other != canvas and self._spec(name, other).canvas is not None:
-                    self._make(self._spec(name, other), rung)
-            return self._check(self.canvases)
+            if found is not None and self._spread(name, canvas, rung):
+                return self._check(self.canvases)
         self._give_up(before)
-        raise AssertionError("giving up raises")
+
+    def _spread(self, name: str, canvas: Size, rung: Rung) -> bool:
+        """Make the same change on the other canvases; whether the compiler took it there too."""
+        others = [c for c in self.canvases if c != canvas and self._spec(name, c).canvas is not None]
+        for other in others:
+            try:
+                self._make(self._spec(name, other), rung)
+            except BuildError as error:
+                self.tries.append(Try(name, size_text(other), rung.change, REFUSED, error.found))
+                return False
+        return True
 
     def _try(self, name: str, canvas: Size, rung: Rung, before: Report) -> Report | None:
         """The report of one canvas if the rung repairs the graph there, else None."""
@@ -173,7 +178,7 @@ class _Repair:
             made = make_engine(self.path, self.compiler, spec, self.request, advance=advance, change=change)
         return made.differences
 
-    def _give_up(self, report: Report) -> None:
+    def _give_up(self, report: Report) -> NoReturn:
         bundle = Bundle.open(self.path)
         discard(bundle, self._plan(bundle), report, self.canvases)
         self._write_report()

@@ -33,10 +33,7 @@ def summarise(comparison: Comparison, turns: Turns, work: Path) -> Body:
         "name": comparison.name,
         "title": comparison.title,
         "included": comparison.included,
-        "sides": [
-            _side(side, turns) | {"against": _against(side, first, turns, work) if _both(side, first, turns) else None}
-            for side in measured
-        ],
+        "sides": [_side(side, turns) | {"against": _against(side, first, turns, work)} for side in measured],
         "left_out": [
             {"name": side.name, "title": side.title, "reason": reasons[side.name], "failed": side.name in turns.failed}
             for side in comparison.sides
@@ -45,13 +42,8 @@ def summarise(comparison: Comparison, turns: Turns, work: Path) -> Body:
     }
 
 
-def _both(side: Side, first: str, turns: Turns) -> bool:
-    """Whether there is something to hold the side against."""
-    return side.name != first and first in turns.ended
-
-
 def _side(side: Side, turns: Turns) -> Body:
-    seconds = turns.seconds[side.name]
+    seconds = turns.seconds(side.name)
     return {
         "name": side.name,
         "title": side.title,
@@ -62,13 +54,16 @@ def _side(side: Side, turns: Turns) -> Body:
         "median_s": statistics.median(seconds),
         "min_s": min(seconds),
         "max_s": max(seconds),
+        "others_percent": [run["others_percent"] for run in turns.runs[side.name]],
         **turns.ended[side.name],
     }
 
 
-def _against(side: Side, first: str, turns: Turns, work: Path) -> Body:
-    """How a side stands to the first."""
-    time = time_ratio(turns.seconds[side.name], turns.seconds[first])
+def _against(side: Side, first: str, turns: Turns, work: Path) -> Body | None:
+    """How a side stands to the first; None for the first itself, and where it was not measured."""
+    if side.name == first or first not in turns.ended:
+        return None
+    time = time_ratio(turns.seconds(side.name), turns.seconds(first))
     peaks = [turns.ended[name]["peak_bytes"] for name in (side.name, first)]
     outputs = (np.load(output_file(work, name), allow_pickle=False) for name in (side.name, first))
     return {

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 from typing import Any
 
 Body = dict[str, Any]
 HEAD = ("", "median s", "min..max", "first s", "peak MiB", "time", "(rounds)", "memory", "same")
 NOTE = (
-    "time, memory: a side's by those of the first side, so above 1 the first is better; first s: the uncounted first run, "
-    "in which whatever compiles itself does so; peak: of the process since its start; same: equal labels, or the cosine"
+    "time, memory: a side's by those of the first side, so above 1 the first is better; first s: the uncounted first "
+    "run, in which whatever compiles itself does so; peak: of the process since its start; same: equal labels or cosine"
 )
+OTHERS_PERCENT = 10.0  # more than that, and the result says so
 VERDICTS = {
     "ahead": "edgeseg was faster in every round than",
     "open": "edgeseg was faster in some rounds and slower in others than",
@@ -38,6 +40,7 @@ def comparison_lines(comparison: Body) -> Iterator[str]:
     for missing in comparison["left_out"]:
         yield f"{missing['title']}: {'failed' if missing['failed'] else 'left out'}, {missing['reason']}"
     yield from _verdicts(comparison["sides"])
+    yield from _others(comparison["sides"])
     yield from (f"  {side['title']}: {side['included']}" for side in comparison["sides"])
 
 
@@ -48,6 +51,14 @@ def _verdicts(sides: list[Body]) -> Iterator[str]:
         titles = [title for kind, title in found if kind == verdict]
         if titles:
             yield f"{words}: {', '.join(titles)}"
+
+
+def _others(sides: list[Body]) -> Iterator[str]:
+    """A warning where the machine was not quiet."""
+    shares = [share for side in sides for share in side["others_percent"] if share is not None]
+    if max(shares, default=0.0) > OTHERS_PERCENT:
+        median = statistics.median(shares)
+        yield f"NOT QUIET: other programs took up to {max(shares):.0f} % of the processors (median {median:.0f} %)"
 
 
 def _row(side: Body) -> tuple[str, ...]:

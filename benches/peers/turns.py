@@ -33,17 +33,21 @@ class Turns:
     """What was measured.
 
     Attributes:
-        seconds: side → its counted runs, one a round.
+        runs: side → its counted runs, one a round: `seconds`, `others_percent`.
         opened: side → `open_s` and `first_s`.
         ended: side → `peak_bytes`, `running_peak_bytes`, `versions`.
         absent, failed: side → the reason.
     """
 
-    seconds: dict[str, list[float]] = field(default_factory=dict)
+    runs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     opened: dict[str, dict[str, float]] = field(default_factory=dict)
     ended: dict[str, dict[str, Any]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+
+    def seconds(self, side: str) -> list[float]:
+        """What its runs took."""
+        return [run["seconds"] for run in self.runs[side]]
 
 
 class Worker:
@@ -116,13 +120,13 @@ def take_turns(work: Path, sides: Sequence[Side], rounds: int, watch: Watch) -> 
             with noted(side):
                 worker = stack.enter_context(_started(work, side, watch))
                 turns.opened[side.name] = worker.answer()
-                workers[side.name], turns.seconds[side.name] = worker, []
+                workers[side.name], turns.runs[side.name] = worker, []
         for number in range(rounds):
-            for side in [side for side in sides if side.name in turns.seconds]:
+            for side in [side for side in sides if side.name in turns.runs]:
                 watch(f"{side.name}: run {number + 1} of {rounds}")
                 with noted(side):
-                    turns.seconds[side.name].append(workers[side.name].ask("run")["seconds"])
-        for side in [side for side in sides if side.name in turns.seconds]:
+                    turns.runs[side.name].append(workers[side.name].ask("run"))
+        for side in [side for side in sides if side.name in turns.runs]:
             with noted(side):
                 turns.ended[side.name] = workers[side.name].ask("end")
     return turns
@@ -163,4 +167,4 @@ def _noted(turns: Turns, work: Path, side: Side) -> Iterator[None]:
         turns.absent[side.name] = str(reason).replace(str(work), "WORK")
     except FailedError as reason:
         turns.failed[side.name] = str(reason).replace(str(work), "WORK")
-        turns.seconds.pop(side.name, None)
+        turns.runs.pop(side.name, None)

@@ -19,7 +19,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from edgeseg.benches.machine.cpu import CpuUse, cpu_time, cpu_use
 from edgeseg.benches.machine.memory import HostMemory
+from edgeseg.environment import core_count
 
 from .side import AbsentError, Run, load
 
@@ -56,12 +58,20 @@ def serve(task: dict[str, Any], requests: TextIO, answers: TextIO) -> None:
     memory.reset(WARM_UP)
     _say(answers, {"open_s": open_s, "first_s": first_s})
     for _ in _asked(requests):
+        before = cpu_time()
         seconds, result = _timed(run, task["repeats"])
-        _say(answers, {"seconds": seconds})
+        _say(answers, {"seconds": seconds, "others_percent": others_percent(cpu_use(before, cpu_time()))})
     running = memory.peak_bytes() if memory.since == WARM_UP else None
     np.save(task["output"], result)
     whole = max((size for size in (peak, running) if size is not None), default=None)
     _say(answers, {"peak_bytes": whole, "running_peak_bytes": running, "versions": _versions(task["packages"])})
+
+
+def others_percent(use: CpuUse) -> float | None:
+    """How much of the processors other programs, or a hypervisor, had meanwhile; None where the kernel does not say."""
+    if use.others is None or use.stolen is None:
+        return None
+    return 100 * (use.others + use.stolen) / core_count()
 
 
 def own_stdout() -> TextIO:

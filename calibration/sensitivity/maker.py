@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from edgeseg.bundle import Bundle
 from edgeseg.schema import GraphSpec, size_text
 
-from ..makers import KEPT_FP32, Eights, Quantized, Stage
+from ..makers import Eights, Quantized, Stage
 from ..ranges import Ranges
 from ..sites import find_sites
 from ..tap import load_net
@@ -37,7 +37,7 @@ class Mixtures:
 
     def group(self, name: str, group: list[GraphSpec], stage: Stage) -> Iterator[list[Quantized]]:
         """Write all canvases of one graph; yields the forms of one canvas at a time."""
-        if name in KEPT_FP32 or name not in self._mixture.graphs:
+        if name not in self._mixture.graphs:
             yield from ([Quantized(dataclasses.replace(graph, precision=MIXED), None)] for graph in group)
         elif self._all_half(group[0]) and self._kept is not None:
             for graph, forms in zip(group, self._kept.group(name, group, stage), strict=True):

@@ -104,7 +104,8 @@ def test_an_interrupted_calibration_goes_on_and_gives_the_same(bundle, tmp_path,
 def test_progress_of_other_images_or_a_damaged_one_is_not_used(bundle, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SAVE_S", 0.0)
     found = photos(bundle, tmp_path)
-    expected = calibrate(bundle, found, quiet)
+    fewer = photos_at(tmp_path / "in", bundle, 3, 0, quiet)
+    expected, of_fewer = calibrate(bundle, found, quiet), calibrate(bundle, fewer, quiet)
     state = state_folder(bundle)
     for content in (b"", b"PK\3\4 nonsense"):
         state.mkdir()
@@ -117,8 +118,8 @@ def test_progress_of_other_images_or_a_damaged_one_is_not_used(bundle, tmp_path,
 
     with pytest.raises(KeyboardInterrupt):
         calibrate(bundle, found, press)
-    fewer = photos_at(tmp_path / "in", bundle, 3, 0, quiet)
-    assert calibrate(bundle, fewer, quiet).images.count == 3
+    assert (state / "state.npz").is_file()
+    assert calibrate(bundle, fewer, quiet) == of_fewer
 
 
 def test_memory_does_not_grow_with_the_number_of_images(bundle, tmp_path):
@@ -182,3 +183,14 @@ def test_bundle_without_layers_is_refused(bundle):
         bundle = replaced(bundle, name, empty)
     with pytest.raises(BuildError, match="give the graph of a vision transformer"):
         quantized_graphs(bundle)
+
+
+def test_canvases_whose_networks_differ_are_refused(bundle, tmp_path):
+    def rename(model):
+        if model.graph.input[0].type.tensor_type.shape.dim[3].dim_value == 48:
+            for node in model.graph.node:
+                node.name = f"/other{node.name}"
+
+    broken = replaced(bundle, "sam", rename)
+    with pytest.raises(BuildError, match=r"calibrate the graph sam: it has no /.* at another canvas"):
+        calibrate(broken, photos(bundle, tmp_path), quiet)

@@ -58,7 +58,8 @@ HOSTILE = {
     "beyond float": changed(graphs__sam__peaks={"/Add": 1.5}).replace("1.5", "1e999"),
     "factor of zero": changed(graphs__sam__smoothing={"/q": {"alpha": 0.5, "factors": [1.0, 0.0]}}),
     "deep": "[" * 100_000,
-    "twice": '{"schema": 1, "schema": 1}',
+    "twice": changed().replace("{", '{"schema": 1, ', 1),
+    "alpha that is no number": changed(graphs__sam__smoothing={"/q": {"alpha": float("nan"), "factors": [1.0]}}),
 }
 
 

@@ -31,11 +31,25 @@ def test_q_k_and_v_share_the_site_of_the_norm_they_read():
     assert first.name == min(layer.node for layer in first.layers)
 
 
+@pytest.mark.parametrize("scopes", ["abc", "cba", "bac"])
+def test_site_has_the_first_name_in_alphabetical_order(scopes):
+    net = Net()
+    parts = [net.op("MatMul", "x", net.weight(16, 16), scope=f"/{scope}") for scope in scopes]
+    sites = sites_of(net, {"x": [4, 16]}, {"y": [4, 16]}, {"y": net.op("Sum", *parts)})
+    assert [site.name[:3] for site in sites.layers] == ["/a/"]
+
+
 def test_position_tables_are_no_layers():
     model = vit()
     batched = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) > 2}
     assert batched
     assert not {layer.weight for site in find_sites(model).layers for layer in site.layers} & batched
+
+
+def test_a_batch_of_wide_matrices_is_no_layer():
+    net = Net()
+    y = net.op("MatMul", "x", net.weight(16, 32, 32))
+    assert sites_of(net, {"x": [16, 8, 32]}, {"y": [16, 8, 32]}, {"y": y}).layers == ()
 
 
 @pytest.mark.parametrize(("inner", "outer", "found"), [(16, 16, 1), (15, 16, 0), (16, 15, 0), (3, 64, 0), (64, 64, 1)])

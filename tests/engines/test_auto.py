@@ -17,7 +17,7 @@ from edgeseg.engines.builder import build
 from edgeseg.engines.layers import Layer
 from edgeseg.engines.obtained import products
 from edgeseg.engines.request import Request
-from edgeseg.errors import BuildError, BundleError, GateError
+from edgeseg.errors import BackendError, BuildError, BundleError, GateError
 from edgeseg.reference import Limits
 from tests.engines import blocks
 from tests.engines.fake_device import KEY, Device, DeviceCompiler
@@ -162,6 +162,20 @@ def test_precision_that_the_compiler_refuses_is_left_out(blocky, device, compile
     assert "int8" not in {row.candidate.precision for row in made.rows}
 
 
+def test_precision_that_does_not_run_is_left_out(blocky, device, compiler, monkeypatch):
+    opened = device.open
+
+    def out_of_memory(engine, graph, index=0):
+        if graph.precision == "fp16":
+            raise BackendError("open an engine", "out of memory", "use less")
+        return opened(engine, graph, index)
+
+    monkeypatch.setattr(device, "open", out_of_memory)
+    made = auto(blocky(), compiler)
+    assert [(c.precision, c.found) for c in made.chains if not c.passes] == [("fp16", "does not run: out of memory")]
+    assert {item.engine.precision for item in made.built} == {"fp32", "int8"}
+
+
 def test_an_engine_in_another_precision_than_asked_may_be_taken_and_names_the_report(blocky, device, compiler):
     bundle = blocky()
     graph = bundle.graph("sam", "int8", blocks.CANVAS)
@@ -228,7 +242,7 @@ def test_what_cannot_run_here_cannot_be_timed(blocky):
 
 def test_auto_without_a_choice_names_the_command(blocky):
     bundle = blocky()
-    with pytest.raises(BundleError, match=r"edgeseg build .* --precision auto"):
+    with pytest.raises(BundleError, match=r"chose nothing for cpu-.*edgeseg build .* --precision auto"):
         edgeseg.open(bundle.path, backend="onnxruntime", precision="auto")
 
 

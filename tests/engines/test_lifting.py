@@ -5,9 +5,12 @@ import onnx
 import onnxruntime
 import pytest
 
+from edgeseg.calibration.fp16 import to_half
+from edgeseg.calibration.weights import WeightReader, WeightWriter
 from edgeseg.engines.lifting import block_of, boundaries, lift, prune
 from edgeseg.engines.making import placed
 from tests.engines import blocks
+from tests.tiny_bundle import WIDTH
 
 pytestmark = pytest.mark.onnx
 X = np.random.default_rng(3).standard_normal((1, 3, *blocks.CANVAS)).astype(np.float32)
@@ -75,6 +78,24 @@ def test_the_whole_graph_lifted_is_the_master(blocky, tmp_path, precision):
     lift(model, master, weights, lambda node: True)
     for found, wanted in zip(run(model, files, tmp_path / "w"), exact, strict=True):
         assert np.array_equal(found, wanted)
+
+
+def test_a_result_of_the_graph_that_the_next_block_reads_too_is_replaced_for_both(blocky, tmp_path):
+    """An fp16 graph casts such a result to fp32 for the outside, and reads it in fp16 itself."""
+    bundle = blocky()
+    master, weights = load(bundle, "fp32")
+    tensor = boundaries(master)["/blocks.1"]
+    shape = [1, blocks.TOKENS, WIDTH]
+    master.graph.output.append(onnx.helper.make_tensor_value_info(tensor, onnx.TensorProto.FLOAT, shape))
+    model = onnx.ModelProto.FromString(master.SerializeToString())
+    (tmp_path / "half").mkdir()
+    with WeightWriter(tmp_path / "half" / "sam.bin") as writer:
+        to_half(model, WeightReader(list(weights.values())), writer, "sam")
+    assert tensor in {node.output[0] for node in model.graph.node if node.op_type == "Cast"}
+    lift(model, master, weights, lambda node: block_of(node.name) == "/blocks.1")
+    names = [node.name for node in model.graph.node if block_of(node.name) == "/blocks.1"]
+    assert sorted(names) == sorted(n.name for n in master.graph.node if block_of(n.name) == "/blocks.1")
+    run(model, {"sam.bin": tmp_path / "half" / "sam.bin"}, tmp_path / "w")
 
 
 def test_master_whose_tensors_have_other_names_is_not_used(blocky):

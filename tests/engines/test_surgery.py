@@ -13,6 +13,7 @@ from edgeseg.calibration.weights import WeightReader, WeightWriter
 from edgeseg.engines import layers
 from edgeseg.engines.surgery import in_fp32, loaded, norms_in_fp32, to_bf16, turn_softmax, types_of
 from edgeseg.engines.trt_network import Options, compile_graph
+from tests.engines.blocks import written_out
 from tests.nets import save, spec, vit
 
 pytestmark = pytest.mark.onnx
@@ -63,6 +64,19 @@ def test_normalisations_read_and_write_fp32(half):
     assert {types[name] for node in norms for name in (*node.input, *node.output)} == {TensorProto.FLOAT}
 
 
+def test_normalisation_that_is_written_out_is_known_by_its_sums_squares_and_roots(half):
+    model, folder = half
+    norms = [node.name for node in model.graph.node if node.op_type == "LayerNormalization"]
+    written_out(model)
+    norms_in_fp32(model)
+    types = types_of(model)
+    kinds = {node.op_type: types[node.output[0]] for node in model.graph.node if node.name.startswith(norms[0])}
+    single = {kind for kind, dtype in kinds.items() if dtype == TensorProto.FLOAT}
+    assert {"ReduceMean", "Sub", "Pow", "Sqrt", "Div"} <= single
+    assert "Mul" not in single
+    run(model, folder)
+
+
 def test_between_two_nodes_in_fp32_nothing_is_rounded(half):
     model, _ = half
     casts = sum(node.op_type == "Cast" for node in model.graph.node)
@@ -72,6 +86,7 @@ def test_between_two_nodes_in_fp32_nothing_is_rounded(half):
     assert {types[name] for name in mul.input} == {TensorProto.FLOAT}
     sigmoid = next(n for n in model.graph.node if n.op_type == "Sigmoid")
     assert sigmoid.output[0] in mul.input
+    assert [name for node in model.graph.node for name in node.output].count(sigmoid.output[0]) == 1
     assert casts < sum(node.op_type == "Cast" for node in model.graph.node)
 
 

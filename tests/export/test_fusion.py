@@ -21,6 +21,7 @@ def compiled(full_bundle, tmp_path_factory):
     from edgeseg.bundle import Bundle
     from edgeseg.calibration.quantize import quantize_bundle
     from edgeseg.engines.compiler import Job
+    from edgeseg.engines.layers import summary
     from edgeseg.engines.tensorrt_rtx import TensorRTRTXCompiler
 
     folder, halves = tmp_path_factory.mktemp("engines"), {}
@@ -36,10 +37,10 @@ def compiled(full_bundle, tmp_path_factory):
             g for g in bundle.manifest.graphs if (g.name, g.precision) == (name, "fp16") and g.canvas in (CANVAS, None)
         )
         target = folder / f"{variant}-{name}-{size_text(spec.canvas)}.engine"
-        outcome = compiler.compile(Job(bundle.graph_files(spec), spec, target), lambda *_: None)
+        outcome = compiler.compile(Job(bundle.graph_files(spec), spec, target, folder), lambda *_: None)
         size_bytes = target.stat().st_size
         target.unlink()
-        return outcome.layers, size_bytes
+        return summary(outcome.layers), size_bytes
 
     return give
 
