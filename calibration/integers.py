@@ -14,6 +14,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto
 
+from edgeseg.errors import BuildError
+
 Float32 = npt.NDArray[np.float32]
 Stored = npt.NDArray[Any]
 
@@ -34,8 +36,12 @@ class Kind:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of numpy."""
-        return onnx.helper.tensor_dtype_to_np_dtype(self.type)
+        """The type of numpy. Raises BuildError if the installed onnx knows none of eight bits for it."""
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(self.type)
+        if dtype.itemsize != 1:
+            found = f"onnx {onnx.__version__} is too old for it"
+            raise BuildError(f"quantize to {self.name}", found, 'pip install "onnx>=1.19"')
+        return dtype
 
     def stored(self, values: Float32, scale: Float32, axis: int | None = None) -> Stored:
         """Values as QuantizeLinear makes them; the scale is () or, along `axis`, (N,)."""

@@ -19,10 +19,10 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from edgeseg.benches.machine.cpu import CpuUse, cpu_time, cpu_use
-from edgeseg.benches.machine.memory import HostMemory
 from edgeseg.environment import core_count
 
+from ..machine.cpu import CpuUse, cpu_time, cpu_use
+from ..machine.memory import HostMemory
 from .side import AbsentError, Run, load
 
 WARM_UP = "the end of the uncounted run"

@@ -207,6 +207,12 @@ def test_unknown_precision_is_refused(made):
         insert_qdq(made[0], made[1], "int4")
 
 
+def test_an_onnx_without_fp8_is_refused(made, monkeypatch):
+    monkeypatch.setattr(onnx.helper, "tensor_dtype_to_np_dtype", lambda _kind: np.dtype(np.float32))
+    with pytest.raises(BuildError, match=r'is too old for it; pip install "onnx>=1.19"'):
+        insert_qdq(made[0], made[1], "fp8")
+
+
 def test_graph_without_layers_is_refused():
     net = Net()
     model = net.model({"x": [4]}, {"y": [4]}, {"y": net.op("Sigmoid", "x")})
