@@ -5,9 +5,11 @@ Versions come from the packages' metadata, so nothing heavy is imported to ask f
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import re
+from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -50,12 +52,23 @@ def environment() -> dict[str, Any]:
 
 
 def envelope(command: str, **body: Any) -> dict[str, Any]:
-    """What a verb prints with `--json`: the schema, the command, the environment, and the verb's own keys."""
-    return {"schema": SCHEMA, "command": command, "environment": environment(), **body}
+    """What a verb prints with `--json`: the schema, the command, the date, the environment, and the verb's own keys."""
+    return {"schema": SCHEMA, "command": command, "date": date(), "environment": environment(), **body}
+
+
+def date() -> str:
+    """Now, to the second, in UTC: "2026-01-31T12:00:00Z"."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def package_versions() -> dict[str, str]:
     """Versions of those of `PACKAGES` that are installed."""
+    return dict(_installed())
+
+
+@functools.cache
+def _installed() -> dict[str, str]:
+    """Looked up once a process: it takes tens of milliseconds, and every image that is written asks."""
     found = {}
     for name in PACKAGES:
         try:

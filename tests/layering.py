@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "export": CORE | GRAPHS | {"torch", "safetensors", "huggingface_hub", "open_clip", "segment_anything", "tomli"},
     "calibration": CORE | GRAPHS,
     "engines": CORE | GRAPHS | {"tensorrt", "tensorrt_rtx", "polygraphy"},
-    "benches": CORE | {"onnx", "matplotlib", "ray"},
+    "benches": CORE | {"onnx", "ray"},
     "training": CORE | {"torch", "safetensors"},
 }
 ALSO_STAGE = {"training": {"export", "benches"}}  # the one folder that may use stages by name; it is not in the wheel

@@ -1,7 +1,7 @@
 """The chart of mIoU against latency.
 
 SVG of our own: some kilobytes that are sharp at any size, take their colours from the page's style sheet, dark or
-light, and need no package; a chart of matplotlib's has its colours and fonts burnt in. Places are in percent and texts
+light, and need no package; a plotting library would burn in colours and fonts. Places are in percent and texts
 in the page's own sizes, so the chart can be as narrow as a phone and stay readable.
 """
 

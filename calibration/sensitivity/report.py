@@ -47,8 +47,10 @@ def report_body(study: Study, classes: Mapping[str, Any]) -> Body:
 
 
 def report_bytes(found: Body) -> bytes:
-    """The JSON file's content; equal reports are equal bytes."""
-    return (json.dumps(envelope("quantize", **found), indent=1, allow_nan=False) + "\n").encode()
+    """The JSON file's content. It goes into bundles, so equal reports are equal bytes: it has no date."""
+    body = envelope("quantize", **found)
+    del body["date"]
+    return (json.dumps(body, indent=1, allow_nan=False) + "\n").encode()
 
 
 def write_report(folder: Path, found: Body) -> None:

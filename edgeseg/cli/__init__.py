@@ -42,7 +42,6 @@ _EXTRAS = {
     "tensorrt_rtx": "rtx",
     "cuda": "cuda",
     "pycuda": "pycuda",
-    "matplotlib": "bench",
 }
 
 

@@ -47,7 +47,7 @@ def test_every_key_of_the_result_is_documented(tiny_path, folder, capsys):
     body = json.loads(capsys.readouterr().out)
     top, rest = text.split("A class:")
     class_table = rest.split("With `--against`")[0]
-    assert keys(top) == [key for key in body if key not in ("schema", "command", "environment")]
+    assert keys(top) == [key for key in body if key not in ("schema", "command", "date", "environment")]
     assert keys(class_table) == list(body["classes"][0])
     row = dict((tuple(names), second) for names, second in cells(top))
     assert re.findall(r"`(\w+)`", row[("dataset",)]) == list(body["dataset"])

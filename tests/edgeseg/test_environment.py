@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+from datetime import datetime, timezone
+from importlib import metadata
 
 import edgeseg
-from edgeseg.environment import board, cpu_model, envelope, environment
+from edgeseg.environment import board, cpu_model, envelope, environment, package_versions
 
 
 def test_environment_is_plain_json_with_versions_and_processor():
@@ -20,6 +22,20 @@ def test_envelope_holds_schema_command_environment_and_the_body():
     found = envelope("inspect", size_bytes=3)
     assert (found["schema"], found["command"], found["size_bytes"]) == (1, "inspect", 3)
     assert found["environment"] == environment()
+
+
+def test_envelope_says_when_it_was_made_in_utc():
+    before = datetime.now(timezone.utc).replace(microsecond=0)
+    found = datetime.strptime(envelope("inspect")["date"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    assert before <= found <= datetime.now(timezone.utc)
+
+
+def test_packages_are_looked_up_once(monkeypatch):
+    found = package_versions()
+    monkeypatch.setattr(metadata, "version", None)
+    assert package_versions() == found
+    package_versions().clear()
+    assert package_versions() == found
 
 
 def test_asking_for_versions_imports_none_of_the_packages():

@@ -61,7 +61,7 @@ def test_every_key_of_the_result_is_documented(run, capsys):
     first = json.loads(capsys.readouterr().out)
     assert run(accuracy("a"), accuracy("b"), "--json") == 0
     second = json.loads(capsys.readouterr().out)
-    said = ("schema", "command", "environment")
+    said = ("schema", "command", "date", "environment")
     assert [key for key in top if key in first] == [key for key in first if key not in said]
     assert [key for key in top if key in second] == [key for key in second if key not in said]
     assert set(top) <= {*first, *second}

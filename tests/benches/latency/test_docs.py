@@ -11,7 +11,7 @@ from tests.test_docs import DOCS, cells, keys, section
 
 pytestmark = pytest.mark.onnx
 
-ENVELOPE = ("schema", "command", "environment")
+ENVELOPE = ("schema", "command", "date", "environment")
 PAGE = re.sub(r"\s+", " ", (DOCS / "benchmarks.md").read_text())
 
 

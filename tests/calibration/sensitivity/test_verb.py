@@ -210,7 +210,7 @@ def test_every_key_of_the_report_is_documented(mixed):
     parts = re.split(r"^(?:The report|A block|The budget).*:$", text, flags=re.MULTILINE)
     top, report, block, budget = (re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", p, re.M))) for p in parts)
     printed = mixed[1]
-    assert top == [key for key in printed if key not in ("schema", "command", "environment")]
+    assert top == [key for key in printed if key not in ("schema", "command", "date", "environment")]
     assert report == list(printed["study"])
     assert block == list(printed["study"]["blocks"][0])
     assert budget == list(printed["study"]["budget"])
