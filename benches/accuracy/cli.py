@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from .describe import (
     one_line_rows,
 )
 from .evaluate import compare, evaluate
-from .job import Options
+from .job import Crew, Options
 from .result import Accuracy, Agreement
 from .scores import CONVENTIONS
 from .state import State
@@ -66,6 +66,7 @@ _AGAINST_KEYS = ("bundle", "backend", "precision")
 @click.option("--training", multiple=True, metavar="NAMES", help="Treat these classes as seen in training.")
 @click.option("--new", multiple=True, metavar="NAMES", help="Treat these classes as not seen in training.")
 @click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="How many count images.")
+@click.option("--ray", metavar="ADDRESS", help="Count on a Ray cluster's machines: HOST:PORT of its head, or auto.")
 @click.option("--per-image", is_flag=True, help="Keep each image's counts, for intervals of `bench compare`.")
 @click.option("--state", type=PATH, help="File to go on from if this is cut short; default: OUTPUT.state.")
 @click.option("-o", "--output", type=PATH, help="Write the result there, as JSON.")
@@ -81,7 +82,7 @@ def accuracy(ctx: click.Context, /, bundle: Path, output: Path | None, as_json: 
     _check_places([path for path in (output, state and state.path) if path])
     start_s = time.monotonic()
     body, lines = _measure(run, bundle, options, state)
-    body |= {"processes": run.processes, "elapsed_s": round(time.monotonic() - start_s, 3)}
+    body |= {"processes": run.crew.processes, "elapsed_s": round(time.monotonic() - start_s, 3)}
     result = envelope("bench accuracy", command_line=ctx.meta.get("edgeseg.command_line"), **body)
     if output:
         with atomic_write(output) as temporary:
@@ -105,8 +106,7 @@ class _Run:
     whole: int
     options: Options
     classes: ClassRequest
-    processes: int
-    threads: int | None
+    crew: Crew
     shown: bool
     per_image: bool
 
@@ -121,11 +121,12 @@ class _Run:
         if kept and options["against"]:
             todo = "leave one of the two out"
             raise InputError("use --per-image with --against", "it keeps counts of labels, which are not used", todo)
-        return cls(dataset, len(found), how, classes, options["processes"], options["threads"], shown, kept)
+        crew = Crew(options["processes"], options["threads"], options["ray"])
+        return cls(dataset, len(found), how, classes, crew, shown, kept)
 
     def how(self, state: State | None, report: Report) -> dict[str, Any]:
         """The rest of what `evaluate` and `compare` are told."""
-        return {"processes": self.processes, "threads": self.threads, "state": state, "progress": report}
+        return {**asdict(self.crew), "state": state, "progress": report}
 
 
 def _measure(run: _Run, bundle: Path, options: dict[str, Any], state: State | None) -> tuple[dict[str, Any], list[str]]:

@@ -17,7 +17,7 @@ from edgeseg.vocabulary import Vocabulary
 
 from ..datasets import Dataset
 from .count import Count, Tally
-from .job import Job, Options, Worker, require_named_backend, side
+from .job import Crew, Job, Options, Worker, require_named_backend, side
 from .pool import in_processes
 from .result import Accuracy, Agreement
 from .state import State, belongs_to
@@ -33,6 +33,7 @@ def evaluate(
     *,
     processes: int = 1,
     threads: int | None = None,
+    ray: str | None = None,
     state: State | None = None,
     progress: Progress | None = None,
     per_image: bool = False,
@@ -46,12 +47,14 @@ def evaluate(
         options: how images go in.
         processes: how many count; with more than one, a script that calls this needs `if __name__ == "__main__"`.
         threads: CPU threads of each of several processes; None shares the cores out among them.
+        ray: address of a Ray cluster, on each of whose machines so many processes count; None counts on this machine.
         state: where to go on from and what to keep up to date.
         progress: gets (images done, all images).
         per_image: keep each image's counts too; some hundred bytes each.
 
     Raises:
-        InputError: an image, its labels, the vocabulary or the state cannot be used.
+        InputError: an image, its labels, the vocabulary, the state or the cluster cannot be used.
+        EdgesegError: a process that counts has died.
     """
     if not dataset.labelled:
         raise InputError(f"score {dataset.name}", "it has no labels", "compare two engines on it instead (--against)")
@@ -60,8 +63,9 @@ def evaluate(
     if len(vocabulary.names) != wanted:
         found = f"the vocabulary has {len(vocabulary.names)} names and the data set asks for {wanted}"
         raise InputError(f"score {dataset.name}", found, "give a name for each of its classes, in its order")
-    job = _job(dataset, [(segmenter, vocabulary)], options, (processes, threads))
-    count, resumed = _count(job, [segmenter], processes, state, progress, per_image=per_image)
+    crew = Crew(processes, threads, ray)
+    job = _job(dataset, [(segmenter, vocabulary)], options, crew)
+    count, resumed = _count(job, [segmenter], crew, state, progress, per_image=per_image)
     scoring = dataset.scoring
     return Accuracy(scoring.classes.names, _seen(dataset, vocabulary), scoring.background, count, resumed=resumed)
 
@@ -75,6 +79,7 @@ def compare(
     *,
     processes: int = 1,
     threads: int | None = None,
+    ray: str | None = None,
     state: State | None = None,
     progress: Progress | None = None,
 ) -> Agreement:
@@ -86,8 +91,9 @@ def compare(
     mine, theirs = vocabularies or (segmenter.vocabulary(dataset.prompts), other.vocabulary(dataset.prompts))
     if mine.names != theirs.names:
         raise InputError("compare two engines", "their vocabularies name different classes", "give both the same")
-    job = _job(dataset, [(segmenter, mine), (other, theirs)], options, (processes, threads))
-    count, resumed = _count(job, [segmenter, other], processes, state, progress)
+    crew = Crew(processes, threads, ray)
+    job = _job(dataset, [(segmenter, mine), (other, theirs)], options, crew)
+    count, resumed = _count(job, [segmenter, other], crew, state, progress)
     return Agreement(mine.names, count, resumed)
 
 
@@ -95,21 +101,20 @@ def _job(
     dataset: Dataset,
     pairs: Sequence[tuple[Segmenter, Vocabulary]],
     options: Options | None,
-    workers: tuple[int, int | None],
+    crew: Crew,
 ) -> Job:
-    processes, threads = workers
-    if processes < 1:
-        raise InputError("count the images", f"{processes} processes were asked for", "give 1 or more")
-    for one, _ in pairs if processes > 1 else ():
+    if crew.processes < 1:
+        raise InputError("count the images", f"{crew.processes} processes were asked for", "give 1 or more")
+    for one, _ in () if crew.alone else pairs:
         require_named_backend(one)
     sides = tuple(side(one, names) for one, names in pairs)
-    return Job(dataset, sides, options or Options(), threads or max(physical_cores() // processes, 1))
+    return Job(dataset, sides, options or Options(), crew.threads or max(physical_cores() // crew.processes, 1))
 
 
 def _count(
     job: Job,
     segmenters: Sequence[Segmenter],
-    processes: int,
+    crew: Crew,
     state: State | None,
     progress: Progress | None,
     *,
@@ -122,10 +127,8 @@ def _count(
     count = state.load(count, belongs, items) if state else count
     resumed, report = count.done, progress or (lambda done, total: None)
     report(resumed, total)
-    indices = range(resumed, total)
-    tallies = in_processes(job, indices, processes) if processes > 1 else _here(job, segmenters, indices)
     try:
-        with closing(tallies):
+        with closing(_tallies(job, segmenters, range(resumed, total), crew)) as tallies:
             for tally in tallies:
                 count = count.plus(tally)
                 report(count.done, total)
@@ -135,6 +138,19 @@ def _count(
         if state and count.done > resumed:
             state.save(count, belongs, items)
     return count, resumed
+
+
+def _tallies(
+    job: Job, segmenters: Sequence[Segmenter], indices: Sequence[int], crew: Crew
+) -> Generator[Tally, None, None]:
+    """Those of the images `indices`, in this order, counted by the crew."""
+    if crew.alone:
+        return _here(job, segmenters, indices)
+    if crew.ray is None:
+        return in_processes(job, indices, crew.processes)
+    from .cluster import on_cluster  # ray is an extra
+
+    return on_cluster(job, indices, crew, belongs_to(job, segmenters))
 
 
 def _here(job: Job, segmenters: Sequence[Segmenter], indices: Sequence[int]) -> Generator[Tally, None, None]:

@@ -41,6 +41,26 @@ class Options:
     canvas: Size | None = None
 
 
+@dataclass(frozen=True)
+class Crew:
+    """Who counts.
+
+    Attributes:
+        processes: how many on this machine, or on each of the cluster's.
+        threads: CPU threads of each process; None shares the cores out among those of a machine.
+        ray: address of a Ray cluster whose machines count; None is this machine.
+    """
+
+    processes: int = 1
+    threads: int | None = None
+    ray: str | None = None
+
+    @property
+    def alone(self) -> bool:
+        """The calling process counts itself, with the engines that are open."""
+        return self.processes == 1 and self.ray is None
+
+
 @dataclass(frozen=True, eq=False)
 class Side:
     """One engine, as another process can open it.
@@ -109,12 +129,16 @@ class Worker:
     Args:
         job: what to count.
         segmenters: the sides' engines; None opens them.
+
+    Attributes:
+        job: as above.
+        segmenters: one for each side.
     """
 
     def __init__(self, job: Job, segmenters: Sequence[Segmenter] | None = None) -> None:
         self.job = job
         self._stack = ExitStack()
-        self._segmenters = list(segmenters) if segmenters is not None else self._open()
+        self.segmenters = list(segmenters) if segmenters is not None else self._open()
         self._classes = _prediction_table(job)
 
     def __enter__(self) -> Worker:
@@ -153,7 +177,7 @@ class Worker:
         options, vocabulary = self.job.options, self.job.sides[number].vocabulary
         placing: dict[str, Any] = {"resize": options.resize, "canvas": options.canvas}
         try:
-            result = self._segmenters[number](rgb, vocabulary, options.threshold, **placing)
+            result = self.segmenters[number](rgb, vocabulary, options.threshold, **placing)
         except InputError as error:
             raise InputError(f"{error.asked} {item.image}", error.found, error.todo) from None
         columns: Int32 = self._classes[result.labels]

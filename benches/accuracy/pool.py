@@ -1,4 +1,4 @@
-"""Counts images in several processes, and gives the results in the data set's order whatever the order they end in.
+"""Counts images in several processes.
 
 Each process opens the engines once and takes the next image when it is done with one. It ends when its pipe does, so
 none is left behind by a parent that was killed; Ctrl-C is the parent's alone to answer.
@@ -17,9 +17,7 @@ from edgeseg.errors import EdgesegError
 
 from .count import Tally
 from .job import Job, Worker
-
-LEAD = 8
-"""How many images per process may be done before their turn; this, not the data set, bounds the memory."""
+from .order import in_order
 
 
 def in_processes(job: Job, indices: Sequence[int], processes: int) -> Generator[Tally, None, None]:
@@ -32,7 +30,7 @@ def in_processes(job: Job, indices: Sequence[int], processes: int) -> Generator[
         workers = _start(min(processes, len(indices)), ends)
         for worker in workers:
             worker.send(job)
-        yield from _ordered(workers, indices)
+        yield from in_order(workers, indices, _answering)
 
 
 class _Process:
@@ -107,28 +105,10 @@ def _without_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
 
 
-def _ordered(workers: Sequence[_Process], indices: Sequence[int]) -> Iterator[Tally]:
-    done: dict[int, Tally] = {}
-    turn, sent = 0, 0
-    idle = list(workers)
-    while turn < len(indices):
-        while idle and sent < min(len(indices), turn + LEAD * len(workers)):
-            worker = idle.pop()
-            worker.send(indices[sent])
-            worker.position, sent = sent, sent + 1
-        if turn not in done:
-            for worker in _answering(workers, idle):
-                done[worker.position] = worker.receive()
-                idle.append(worker)
-            continue
-        yield done.pop(turn)
-        turn += 1
-
-
-def _answering(workers: Sequence[_Process], idle: Sequence[_Process]) -> list[_Process]:
-    """Those busy workers that have an answer, or have died; waits for the first."""
-    busy = {worker.pipe: worker for worker in workers if worker not in idle}
-    return [busy[pipe] for pipe in connection.wait(list(busy)) if isinstance(pipe, connection.Connection)]
+def _answering(busy: Sequence[_Process]) -> list[_Process]:
+    """Those that have an answer, or have died; waits for the first."""
+    pipes = {worker.pipe: worker for worker in busy}
+    return [pipes[pipe] for pipe in connection.wait(list(pipes)) if isinstance(pipe, connection.Connection)]
 
 
 def _work(pipe: connection.Connection) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+import edgeseg
 from edgeseg.atomic import atomic_write
 from edgeseg.bundle.arrays import read_npz
 from edgeseg.environment import cpu_model, package_versions
@@ -108,6 +109,7 @@ def belongs_to(job: Job, segmenters: Sequence[Segmenter]) -> dict[str, str]:
         "canvas": size_text(options.canvas),
         "threshold": repr(options.threshold),
         "processor": cpu_model(),
+        "edgeseg": edgeseg.__version__,
         "packages": " ".join(f"{name} {version}" for name, version in package_versions().items()),
     }
     for number, (segmenter, one) in enumerate(zip(segmenters, job.sides, strict=True)):

@@ -42,6 +42,7 @@ _EXTRAS = {
     "tensorrt_rtx": "rtx",
     "cuda": "cuda",
     "pycuda": "pycuda",
+    "ray": "ray",
 }
 
 

@@ -30,6 +30,13 @@ _MAGIC = "*?["
 @vocabulary_option
 @classes_options
 @click.option("-o", "--output", default="out", show_default=True, type=click.Path(path_type=Path), help="A folder.")
+@click.option(
+    "--resize",
+    type=click.Choice(["recipe", "none"]),
+    default="recipe",
+    show_default=True,
+    help="How images go in: by the bundle's own rule, or as large as they are.",
+)
 @click.option("--threshold", type=float, help="Pixels whose best score is below it belong to none of the classes.")
 @click.option("--overlay/--no-overlay", default=True, show_default=True, help="Write the image under its colours.")
 @click.option("--scores", is_flag=True, help="Write mask logits and class probabilities (.npz), which give all scores.")
@@ -53,6 +60,7 @@ def run(ctx: click.Context, /, bundle: Path, inputs: tuple[str, ...], output: Pa
     where = {name: options.pop(name) for name in ("backend", "precision", "device", "threads")}
     write = OutputOptions(options.pop("overlay"), options.pop("scores"))
     as_json = options.pop("as_json")
+    options["resize"] = None if options["resize"] == "recipe" else options["resize"]
     with edgeseg.open(bundle, **where) as segmenter:
         with progress_bar("encoding class names", shown=not as_json) as encoded:
             vocabulary = segmenter.vocabulary(request.source, request.overlap, encoded)

@@ -12,7 +12,7 @@ import pytest
 
 import edgeseg
 from edgeseg.backends.fake import FakeBackend
-from edgeseg.benches.accuracy import Options, State, evaluate, pool
+from edgeseg.benches.accuracy import Options, State, evaluate, order, pool
 from edgeseg.benches.accuracy.job import Job, side
 from edgeseg.errors import BundleError, EdgesegError, InputError
 from tests.benches.runs import children, gone, start, unit_vocabulary
@@ -106,7 +106,7 @@ def test_worker_that_dies_is_reported(segmenter, dataset, monkeypatch):
         evaluate(segmenter, dataset, processes=2)
 
 
-def test_memory_of_results_that_wait_for_their_turn_is_bounded(segmenter, monkeypatch):
+def test_memory_of_results_that_wait_for_their_turn_is_bounded():
     sent: list[int] = []
 
     class Slow:
@@ -124,18 +124,15 @@ def test_memory_of_results_that_wait_for_their_turn_is_bounded(segmenter, monkey
     workers = [Slow("slow"), Slow("quick")]
     answers = iter(range(1000))
 
-    def answering(all_workers, idle):
-        if next(answers) > 100:
+    def answering(busy):
+        quick = [worker for worker in busy if worker.position != 0]
+        if next(answers) > 100 or not quick:
             raise TimeoutError
-        busy = [worker for worker in all_workers if worker not in idle and worker.position != 0]
-        if not busy:
-            raise TimeoutError
-        return busy
+        return quick
 
-    monkeypatch.setattr(pool, "_answering", answering)
     with pytest.raises(TimeoutError):
-        list(pool._ordered(workers, range(1000)))
-    assert len(sent) == pool.LEAD * len(workers)
+        list(order.in_order(workers, range(1000), answering))
+    assert len(sent) == order.LEAD * len(workers)
 
 
 class OwnBackend(FakeBackend):

@@ -64,6 +64,13 @@ def test_threshold_and_image_options_reach_the_segmenter(tiny, photos, tmp_path,
     assert json.loads(capsys.readouterr().out)["images"][0]["none_pixels"] == 81
 
 
+@pytest.mark.parametrize(("words", "resized"), [([], [64, 96]), (["--resize", "none"], [40, 60])])
+def test_images_go_in_by_the_recipe_or_as_large_as_they_are(tiny, photos, tmp_path, capsys, words, resized):
+    assert run(tiny, photos / "a.jpg", *words, "--json", output=tmp_path) == 0
+    (image,) = json.loads(capsys.readouterr().out)["images"]
+    assert image["resized"] == resized
+
+
 def test_two_inputs_of_one_name_do_not_overwrite_each_other(tiny, photos, tmp_path):
     other = tmp_path / "more"
     other.mkdir()
