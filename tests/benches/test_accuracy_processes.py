@@ -2,7 +2,9 @@
 
 import multiprocessing
 import os
+import random
 import signal
+import time
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,9 @@ import edgeseg
 from edgeseg.backends.fake import FakeBackend
 from edgeseg.benches.accuracy import Options, State, evaluate, order, pool
 from edgeseg.benches.accuracy.job import Job, side
+from edgeseg.benches.datasets import open_dataset
 from edgeseg.errors import BundleError, EdgesegError, InputError
+from tests.benches.conftest import SIZES, make_folder
 from tests.benches.runs import children, gone, start, unit_vocabulary
 
 pytestmark = pytest.mark.onnx
@@ -46,6 +50,28 @@ def test_killed_run_goes_on_and_leaves_no_process_behind(segmenter, dataset, tin
     resumed = evaluate(segmenter, dataset, state=State(tmp_path / "run.state"))
     assert 3 <= resumed.resumed < len(dataset)
     assert np.array_equal(resumed.confusion, evaluate(segmenter, dataset).confusion)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+def test_run_killed_again_and_again_counts_as_one_that_was_not(segmenter, tiny_path, tmp_path, processes):
+    """Wherever the kills fall: between two images, in the middle of one, while the state is written."""
+    folder, rng, begun = make_folder(tmp_path / "many", SIZES * 6), random.Random(processes), []
+    for _ in range(6):
+        process = start(tmp_path, tiny_path, folder, processes)
+        assert process.stdout
+        begun.append(int(process.stdout.readline()))
+        last = begun[-1] + rng.randint(1, 6)
+        next(line for line in process.stdout if int(line) >= last)
+        time.sleep(rng.uniform(0, 0.02))
+        process.kill()
+        process.communicate()
+    many = open_dataset("folder", folder)
+    resumed = evaluate(segmenter, many, state=State(tmp_path / "run.state"))
+    assert begun == sorted(begun)
+    assert 0 == begun[0] < begun[-1] <= resumed.resumed < len(many)
+    assert np.array_equal(resumed.confusion, evaluate(segmenter, many).confusion)
 
 
 def test_ctrl_c_is_the_parents_alone(tmp_path, tiny_path, folder):
