@@ -41,7 +41,7 @@ def environment_section(results: Sequence[Result]) -> Html:
 def command_section(results: Sequence[Result]) -> Html:
     """What was typed."""
     items = [
-        tag("li", tag("p", f"[{result.number}] {result.file}"), tag("pre", result.command_line)) for result in results
+        tag("li", tag("p", f"[{result.number}] {result.source}"), tag("pre", result.command_line)) for result in results
     ]
     return tag("section", tag("h2", "Commands"), tag("ul", *items, class_="plain"))
 

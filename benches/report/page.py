@@ -55,10 +55,10 @@ def page(results: Sequence[Result], overlays: Overlays | None = None) -> str:
 
 
 def markdown_page(results: Sequence[Result]) -> str:
-    """The table as Markdown, with its notes and, for each result, the file and what was typed."""
+    """The table as Markdown, with its notes and, for each result, the file, its date and what was typed."""
     rows = summary_rows(results)
     lines = [f"- {markdown(note)}" for note in notes(rows)]
-    sources = [f"- [{result.number}] {markdown(result.file)}: {_code(result.command_line)}" for result in results]
+    sources = [f"- [{result.number}] {markdown(result.source)}: {_code(result.command_line)}" for result in results]
     machines = [f"- {markdown(line)}" for line in _machines(results)]
     table = summary_table(rows).markdown() if rows else "No result names engines.\n"
     return "\n\n".join([table.rstrip("\n"), *("\n".join(part) for part in (lines, sources, machines) if part)]) + "\n"

@@ -51,6 +51,12 @@ class Result:
         return " ".join(words) or str(self.body["command"])
 
     @property
+    def source(self) -> str:
+        """The file, and when it was written, which older results do not say."""
+        date = self.body.get("date")
+        return f"{self.file}, {date}" if isinstance(date, str) else self.file
+
+    @property
     def command_line(self) -> str:
         """What was typed, or at least the verb."""
         return str(self.body.get("command_line") or f"edgeseg {self.body['command']}")

@@ -132,6 +132,13 @@ def test_environments_are_shown_once_with_a_warning_where_there_are_several(tmp_
     assert warning not in one
 
 
+def test_date_of_a_result_stands_beside_its_file(tmp_path):
+    (path,) = write(tmp_path, latency(date="2026-01-31T12:00:00Z"))
+    (result,) = read_results([path])
+    assert "[1] 1.json, 2026-01-31T12:00:00Z" in Reader(page([result])).texts
+    assert "- [1] 1.json, 2026-01-31T12:00:00Z: `edgeseg" in markdown_page([result])
+
+
 def test_markdown_is_as_published(tmp_path):
     doubtful = latency("b", [20.0, 21.0, 30.0], measurements=[measurement([20.0, 21.0, 30.0], reasons=["it drifted"])])
     bodies = accuracy(), latency(), model(), accuracy("b", 41.5), doubtful
