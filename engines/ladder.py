@@ -105,7 +105,7 @@ def find_blame(
         tensors = _common(bundle, spec, master)
         found = [probe.values(graph, tensors, feed) for graph in (spec, master)]
     errors = [_distance(found[0][name], found[1][name]) for name in tensors.values()]
-    before = [0.0, *errors[:-1]]
+    before = [0.0, *errors][:-1]  # nothing, where the two graphs share no tensor
     grown = [Blamed(block, _growth(*pair)) for block, *pair in zip(tensors, before, errors, strict=True)]
     return sorted(grown, key=lambda blamed: -blamed.error)
 

@@ -102,6 +102,21 @@ def test_what_lies_outside_all_blocks_is_repaired_by_the_whole_graph(blocky, cpu
     assert report(bundle, "int8")["kept"] == {"sam": "the whole graph in fp32"}
 
 
+def unnumbered(model):
+    """Without a block that could be told from the others."""
+    for node in model.graph.node:
+        node.name = node.name.replace("/blocks.", "/part-")
+
+
+def test_graph_without_blocks_is_repaired_whole(blocky, cpu):
+    bundle = blocky()
+    blocks.rewrite(bundle, "sam", "fp32", unnumbered)
+    blocks.rewrite(bundle, "sam", "int8", blocks.poison(1))
+    blocks.rewrite(bundle, "sam", "int8", unnumbered)
+    repaired(bundle, cpu, "int8")
+    assert report(bundle, "int8")["kept"] == {"sam": "the whole graph in fp32"}
+
+
 def test_compiled_engines_are_repaired_too_and_a_change_that_is_refused_is_written_down(blocky, device, monkeypatch):
     bundle, compiler = blocky(), DeviceCompiler()
     compiler.bf16 = True  # onnxruntime, which stands in for the device, does not compute it
