@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import edgeseg
+import edgeseg.reference
 from edgeseg.bundle import Bundle
 from edgeseg.cli import main
 from edgeseg.engines import repair as module
@@ -115,6 +116,33 @@ def test_graph_without_blocks_is_repaired_whole(blocky, cpu):
     blocks.rewrite(bundle, "sam", "int8", unnumbered)
     repaired(bundle, cpu, "int8")
     assert report(bundle, "int8")["kept"] == {"sam": "the whole graph in fp32"}
+
+
+def test_what_is_wrong_with_the_input_of_a_graph_is_repaired_where_it_is_made(blocky, cpu, monkeypatch):
+    def unseen(bundle, key):
+        """Torch's tensors, but for those that the broken graph gives: so the one after it has the first bad tensor."""
+        return [{k: v for k, v in case.items() if not k.startswith("tensor:sam_")} for case in read(bundle, key)]
+
+    read = edgeseg.reference.references
+    monkeypatch.setattr("edgeseg.reference.references", unseen)
+    bundle = blocky()
+    blocks.rewrite(bundle, "sam", "int8", blocks.poison(1))
+    built = repaired(bundle, cpu, "int8")
+    assert report(bundle, "int8")["kept"] == {"sam": "1 of 3 blocks in fp32: /blocks.1"}
+    tried = [one["graph"] for one in report(bundle, "int8")["tried"]]
+    assert tried[0] == "head"
+    assert [item.engine.graph for item in built if item.engine.report] == ["sam"]
+
+
+def test_blocks_are_lifted_on_every_canvas(tmp_path, cpu):
+    canvases = (blocks.CANVAS, (32, 48))
+    bundle = blocks.make(tmp_path / "a.bundle", "fp16", canvases=canvases)
+    for canvas in canvases:
+        blocks.rewrite(bundle, "sam", "fp16", blocks.poison(1), canvas)
+    built = repaired(bundle, cpu, "fp16")
+    assert report(bundle, "fp16")["kept"] == {"sam": "1 of 3 blocks in fp32: /blocks.1"}
+    assert all(item.engine.gate.passed for item in built)
+    assert len([item for item in built if item.engine.report]) == 2
 
 
 def test_compiled_engines_are_repaired_too_and_a_change_that_is_refused_is_written_down(blocky, device, monkeypatch):
