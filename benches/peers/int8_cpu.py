@@ -85,11 +85,11 @@ def encoders(work: Path, *, precision: str) -> Run:
     """Both encoders, one after the other, on the same image; gives the last block's tokens of SAM."""
     opened = Bundle.open(work / BUNDLE)
     feed = get_pipeline(opened.manifest).image_feed(inputs.image(), CANVAS, CANVAS)
-    sessions = {spec: _session(opened, spec) for spec in _graphs(opened, ENCODERS, precision)}
+    sessions = [(spec, _session(opened, spec)) for spec in _graphs(opened, ENCODERS, precision)]
 
     def run() -> Array:
         results = []
-        for spec, session in sessions.items():
+        for spec, session in sessions:
             given = {tensor.name: session.upload(feed[tensor.name]) for tensor in spec.inputs}
             made = session.run(given)
             results.append(session.download(made[spec.outputs[-1].name]))

@@ -103,12 +103,12 @@ def chosen(folder: Path, count: int) -> list[Path]:
 
 
 def _encoder(state: dict[str, torch.Tensor]) -> torch.nn.Module:
-    import timm.layers
     import torch
     from segment_anything.modeling.common import LayerNorm2d
+    from timm.layers.config import set_fused_attn
     from timm.models.tiny_vit import TinyVit
 
-    timm.layers.set_fused_attn(False)
+    set_fused_attn(False)
     body: Any = TinyVit(num_classes=0, window_sizes=(7, 7, 14, 7), **_STAGES)
     body.stages[3].downsample.conv2.conv.stride = (1, 1)  # SAM's encoders reduce by 16, TinyViT by 32
     body.head = torch.nn.Identity()
