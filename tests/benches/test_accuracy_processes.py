@@ -57,13 +57,13 @@ def test_killed_run_goes_on_and_leaves_no_process_behind(segmenter, dataset, tin
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 def test_run_killed_again_and_again_counts_as_one_that_was_not(segmenter, tiny_path, tmp_path, processes):
     """Wherever the kills fall: between two images, in the middle of one, while the state is written."""
-    folder, rng, begun = make_folder(tmp_path / "many", SIZES * 6), random.Random(processes), []
+    folder, rng, begun = make_folder(tmp_path / "many", SIZES * 24), random.Random(processes), []
     for _ in range(6):
         process = start(tmp_path, tiny_path, folder, processes)
         assert process.stdout
         begun.append(int(process.stdout.readline()))
         last = begun[-1] + rng.randint(1, 6)
-        next(line for line in process.stdout if int(line) >= last)
+        assert any(int(line) >= last for line in process.stdout)
         time.sleep(rng.uniform(0, 0.02))
         process.kill()
         process.communicate()
