@@ -1,4 +1,4 @@
-"""The shipped weights in every precision, on the whole test split of CamVid, through the exported graphs on onnxruntime.
+"""The shipped weights in every precision, on CamVid's whole test split, through the exported graphs on onnxruntime.
 
 int8 is calibrated as published, on 64 training images; mixed on fewer, since its search runs them again and again.
 """
