@@ -11,25 +11,12 @@ from edgeseg.bundle import Bundle
 from edgeseg.cli import main
 from edgeseg.engines import repair as module
 from edgeseg.engines.builder import build
-from edgeseg.engines.choice import choose
 from edgeseg.engines.request import Request
 from edgeseg.errors import BuildError, GateError
 from tests.engines import blocks
-from tests.engines.fake_device import Device, DeviceCompiler
+from tests.engines.fake_device import DeviceCompiler
 
 pytestmark = pytest.mark.onnx
-
-
-@pytest.fixture
-def cpu():
-    return choose("onnxruntime", ())
-
-
-@pytest.fixture
-def device(monkeypatch):
-    made = Device()
-    monkeypatch.setattr("edgeseg.selection.get_backend", lambda name, threads=None: made)
-    return made
 
 
 def repaired(bundle, compiler, precision):
