@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +28,7 @@ from .graphs import GraphPlan
 from .nets.ebseg import EBSeg
 from .onnx_file import WeightFile, export_graph, graph_file_name
 from .recipe import Recipe, preset, preset_names
-from .reference import CLASSES, IMAGES, labels, reference_image, write_case
+from .reference import CLASSES, IMAGES, UInt8, labels, photo_on, reference_image, write_case
 from .text_encoders import TextEncoder
 
 FOLDER = "graphs/fp32"
@@ -49,7 +49,13 @@ class Checkpoint:
 
 
 def export_bundle(
-    checkpoint: Checkpoint, sizes: list[Size], output: Path, overwrite: bool = False, progress: Progress | None = None
+    checkpoint: Checkpoint,
+    sizes: list[Size],
+    output: Path,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    *,
+    photos: Sequence[UInt8] = (),
 ) -> Bundle:
     """Export an EBSeg checkpoint.
 
@@ -59,6 +65,7 @@ def export_bundle(
         output: the bundle's directory.
         overwrite: take the place of a bundle that is there.
         progress: called with what is being done, the steps done and all steps.
+        photos: (H, W, 3) uint8 RGB, of any size, that the reference tensors are made of; without any, made-up scenes.
 
     Raises:
         CheckpointError, DownloadError, InputError, BundleError, StorageError: nothing is left behind.
@@ -84,7 +91,7 @@ def export_bundle(
         canvases=canvases,
     )
     with Bundle.create(output, manifest, overwrite) as edit, torch.no_grad(), _Flushed():
-        _Exporter(edit, model, recipe, progress or (lambda *_: None)).export(canvases, text)
+        _Exporter(edit, model, recipe, progress or (lambda *_: None)).export(canvases, text, photos)
     return Bundle.open(output)
 
 
@@ -164,10 +171,12 @@ class _Exporter:
     def __init__(self, edit: BundleEdit, model: EBSeg, recipe: Recipe, progress: Progress) -> None:
         self.edit, self.model, self.recipe, self.progress = edit, model, recipe, progress
         self.weights: dict[str, WeightFile] = {}
+        self.photos: Sequence[UInt8] = ()
         self.done = self.steps = 0
 
-    def export(self, canvases: tuple[Size, ...], encoder: TextEncoder | None) -> None:
-        self.steps = len(canvases) * (4 + IMAGES) + 2  # and, once, the text encoder and the scoring
+    def export(self, canvases: tuple[Size, ...], encoder: TextEncoder | None, photos: Sequence[UInt8]) -> None:
+        self.photos = photos
+        self.steps = len(canvases) * (4 + self._images) + 2  # and, once, the text encoder and the scoring
         try:
             text = self._text(encoder)
             for i, canvas in enumerate(canvases):
@@ -176,6 +185,15 @@ class _Exporter:
             for file in self.weights.values():
                 file.close()
         self._step("files")
+
+    @property
+    def _images(self) -> int:
+        """Per canvas: a single photo counts for two, once for trained classes and once for new ones."""
+        return max(IMAGES, len(self.photos))
+
+    def _image(self, canvas: Size, number: int) -> UInt8:
+        photos = self.photos
+        return photo_on(canvas, photos[number % len(photos)]) if photos else reference_image(canvas, number)
 
     def _step(self, what: str) -> None:
         self.progress(what, self.done, self.steps)
@@ -202,8 +220,8 @@ class _Exporter:
 
     def _canvas(self, canvas: Size, text: Tensor, with_score: bool) -> None:
         plans = [*ebseg.graphs(self.model, self.recipe, canvas), ebseg.score_graph(self.model)]
-        for number in range(IMAGES):
-            image = reference_image(canvas, number)
+        for number in range(self._images):
+            image = self._image(canvas, number)
             values = self._inputs(image, canvas, text, number)
             inputs = {"image": image, "text": values["text"].numpy(), "overlap": values["overlap"].numpy()}
             for plan in plans:
