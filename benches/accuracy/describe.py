@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -92,16 +91,6 @@ def describe_agreement(result: Agreement) -> dict[str, Any]:
         "confusion": matrix.tolist(),
         **_counts(result.count, result.resumed),
     }
-
-
-def one_line_rows(text: str) -> str:
-    """Indented JSON with each innermost list of whole numbers on one line: a matrix stays readable.
-
-    A text is left as it is: it cannot hold a line break.
-    """
-    return re.sub(
-        r"\[\n[\d\s,]+\]", lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text
-    )
 
 
 def accuracy_lines(result: Accuracy) -> Iterator[str]:

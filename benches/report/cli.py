@@ -10,7 +10,7 @@ from edgeseg.atomic import atomic_write
 from edgeseg.cli.terminal import progress_bar
 from edgeseg.errors import InputError
 
-from ..latency.cli import PATH, check_place
+from ..output import PATH, check_places
 from .overlays import MOST, overlays_of
 from .page import markdown_page, page
 from .result import of_kind, read_results
@@ -32,8 +32,7 @@ def report(results: tuple[Path, ...], output: Path | None, markdown: Path | None
     if not places:
         todo = "give -o report.html, --markdown table.md, or both"
         raise InputError("make a report", "no file is named for it", todo)
-    for path in places:
-        check_place(path)
+    check_places(*places)
     found = read_results(results)
     shown = None
     if overlays:
