@@ -97,6 +97,15 @@ def test_a_side_that_failed_gets_no_further_turn(tmp_path):
     assert heard == ["x/b: opening, and a first run", "x/b: run 1 of 3"]
 
 
+def test_a_side_that_cannot_go_on_gets_no_further_turn(tmp_path):
+    heard: list[str] = []
+    body = measured(tmp_path, side("b", "leaver", runs=2), side("a"), rounds=3, watch=heard.append)
+    assert heard.count("x/b: run 1 of 3") == heard.count("x/b: run 2 of 3") == 1
+    assert "x/b: run 3 of 3" not in heard
+    reason = "the licence has run out"
+    assert body["left_out"] == [{"name": "x/b", "title": "the b", "reason": reason, "failed": False}]
+
+
 def test_a_side_is_left_out_rather_than_opened_in_the_last_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(turns, "free_bytes", lambda: 3 << 30)
     body = measured(tmp_path, side("a"))
