@@ -9,8 +9,6 @@ WORK holds the checkpoint and the bundle, made at the first call. "time" and "me
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benches.peers import inputs
 from benches.peers.made import BUNDLE, bundle, command
-from benches.peers.result import summarise
+from benches.peers.options import parser
+from benches.peers.result import save, summarise
 from benches.peers.run import say
 from benches.peers.side import Array, Comparison, Run, Side
 from benches.peers.table import lines
@@ -44,18 +43,13 @@ _HERE, _OPTIONS = "benches.peers.int8_cpu", ("int8", "fp32")
 
 def main(words: list[str]) -> int:
     """Measure, print the table, write the JSON; 1 if a side failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--rounds", type=int, default=5, help="counted runs of every side (5)")
-    parser.add_argument("-o", "--output", type=Path, help="write the result there, as JSON")
-    options = parser.parse_args(words)
+    options = parser(__doc__, rounds=5).parse_args(words)
     work = options.work.resolve()
     done = [summarise(each, take_turns(work, each.sides, options.rounds, say), work) for each in COMPARISONS]
     typed = f"python benches/peers/int8_cpu.py WORK --rounds {options.rounds}"
     body = envelope(typed, rounds=options.rounds, comparisons=done)
     print("\n".join(lines(body)))
-    if options.output:
-        options.output.write_text(json.dumps(body, indent=1) + "\n")
+    save(body, options.output)
     return int(any(each["left_out"] for each in done))
 
 

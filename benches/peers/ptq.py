@@ -25,9 +25,10 @@ import numpy as np
 
 from benches.peers import mobile_sam
 from benches.peers.made import command, failures_as_absence
+from benches.peers.options import count, parser
 from benches.peers.ptq_judge import judge
 from benches.peers.quantizers import MODEL, PHOTOS, cpu_file
-from benches.peers.result import summarise
+from benches.peers.result import save, summarise
 from benches.peers.run import say
 from benches.peers.side import ROOT, AbsentError, Comparison, Side
 from benches.peers.turns import take_turns
@@ -68,11 +69,11 @@ PEER_PACKAGES = (
 def main(words: list[str]) -> None:
     """Quantize, judge, time, print the table, write the JSON."""
     options = parse(words)
-    work = options.work.resolve()
+    test, work = mobile_sam.chosen(options.test, options.photos), options.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     prepare(work, options)
     made, absent = quantize(work, options.only)
-    rows = judge(work, options.weights, mobile_sam.chosen(options.test, options.photos), made)
+    rows = judge(work, options.weights, test, made)
     sides = tuple(side(name) for name in (FP32, *made))
     timed = take_turns(work, sides, options.rounds, say)
     times = summarise(Comparison("ptq", "", "", sides), timed, work)["sides"]
@@ -84,25 +85,21 @@ def main(words: list[str]) -> None:
         left_out=absent,
     )
     print("\n".join(lines(body)))
-    if options.output:
-        options.output.write_text(json.dumps(body, indent=1) + "\n")
+    save(body, options.output)
 
 
 def parse(words: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("weights", type=Path, help="mobile_sam.pt, as published")
-    parser.add_argument("calibrate", type=Path, help="folder of photos")
-    parser.add_argument("test", type=Path, help="folder of other photos")
-    parser.add_argument("--photos", type=int, default=16, help="how many of each (16)")
-    parser.add_argument("--rounds", type=int, default=5, help="counted runs of every tool's graph (5)")
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(TOOLS), metavar="TOOLS")
-    parser.add_argument("-o", "--output", type=Path, help="write the result there, as JSON")
-    options = parser.parse_args(words)
+    taken = parser(__doc__, rounds=5)
+    taken.add_argument("weights", type=Path, help="mobile_sam.pt, as published")
+    taken.add_argument("calibrate", type=Path, help="folder of photos")
+    taken.add_argument("test", type=Path, help="folder of other photos")
+    taken.add_argument("--photos", type=count, default=16, help="how many of each (16)")
+    taken.add_argument("--only", type=lambda text: text.split(","), default=list(TOOLS), metavar="TOOLS")
+    options = taken.parse_args(words)
     unknown = sorted(set(options.only) - set(TOOLS))
     if unknown:
-        parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(TOOLS)}")
+        taken.error(f"there is no {', '.join(unknown)}; there are {', '.join(TOOLS)}")
     return options
 
 
