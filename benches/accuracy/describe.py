@@ -16,13 +16,9 @@ from ..identity import engines_sha256, shown_path
 from .count import Count, Int64
 from .job import Options
 from .result import Accuracy, Agreement
-from .scores import CONVENTIONS, Float64, Scores
-
-NAMES = {"detectron2": "detectron2 SemSegEvaluator", "mmseg": "mmsegmentation IoUMetric"}
+from .scores import CONVENTIONS, EVALUATORS, SUMMARY, Float64, Scores
 
 _ALL_SHOWN, _LOWEST_SHOWN = 60, 20
-_SUMMARY = ("miou", "pixel_accuracy", "mean_accuracy", "fwiou", "seen_miou", "unseen_miou")
-_WORDS = ("mIoU", "pixel accuracy", "mean accuracy", "fwIoU", "seen mIoU", "unseen mIoU")
 
 
 def describe_run(segmenter: Segmenter, dataset: Dataset, options: Options) -> dict[str, Any]:
@@ -96,8 +92,8 @@ def describe_agreement(result: Agreement) -> dict[str, Any]:
 def accuracy_lines(result: Accuracy) -> Iterator[str]:
     """For people: the scores, then every class, or of many those that were labelled and found worst."""
     scores = result.scores
-    yield f"convention: {NAMES[result.convention]}"
-    yield ", ".join(f"{word} {_percent(getattr(scores, key))}" for word, key in zip(_WORDS, _SUMMARY, strict=True))
+    yield f"convention: {EVALUATORS[result.convention]}"
+    yield ", ".join(f"{word} {_percent(getattr(scores, key))}" for key, word in SUMMARY.items())
     shown, labelled = _shown(scores.accuracy, scores.iou), result.confusion.sum(1)
     width = max(len(result.classes[index]) for index in shown)
     for i in shown:
@@ -159,7 +155,7 @@ def _classes(result: Accuracy) -> list[dict[str, Any]]:
 
 
 def _summary(scores: Scores) -> dict[str, float | None]:
-    return {f"{key}_percent": _plain(getattr(scores, key)) for key in _SUMMARY}
+    return {f"{key}_percent": _plain(getattr(scores, key)) for key in SUMMARY}
 
 
 def _plain(value: Any) -> Any:

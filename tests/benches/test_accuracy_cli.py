@@ -49,7 +49,7 @@ def test_result_file_holds_counts_scores_and_the_command(bench, segmenter, datas
     assert body["worst_image"]["key"] == expected.count.worst.key
     assert not (tmp_path / "result.json.state").exists()
     out = capsys.readouterr().out
-    assert "convention: mmsegmentation IoUMetric" in out
+    assert "convention: mmsegmentation's IoUMetric" in out
     assert f"mIoU {expected.under('mmseg').miou:.2f} %" in out
 
 
