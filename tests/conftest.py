@@ -8,7 +8,7 @@ import ctypes
 import functools
 import importlib.util
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -78,6 +78,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or fills the user's vocabulary cache."""
     monkeypatch.setenv("EDGESEG_CACHE", str(tmp_path / "embedding-cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """No test loses its power: thousands of times nothing is awaited. One that is about the waiting sets its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="session")
