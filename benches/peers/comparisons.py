@@ -68,7 +68,7 @@ _SAM = Comparison(
         Side(
             name="sam/edgeseg",
             title="edgeseg fp32",
-            opens=f"{SAM}:ours",
+            opens=f"{UNGATED}:sam_encoder",
             included=f"EBSeg-B's sam graph, {NECKLESS}; all four global blocks are outputs; onnxruntime",
             needs=(f"{MADE}:bundle",),
             packages=OURS,
@@ -133,7 +133,7 @@ _SAM_INT8 = Comparison(
         Side(
             name="sam-int8/edgeseg-fp32",
             title="edgeseg fp32",
-            opens=f"{SAM}:ours",
+            opens=f"{UNGATED}:sam_encoder",
             included="the same graph in fp32: what int8 gains",
             needs=(f"{MADE}:bundle",),
             packages=OURS,

@@ -36,13 +36,14 @@ def checkpoint(work: Path) -> None:
 
 
 def bundle(work: Path) -> None:
-    """EBSeg-B at its own size and at SAM's, fp32, with engines for the CPU."""
+    """EBSeg-B at its own size, with fp32 engines for the CPU, and at SAM's, without: see `ungated`."""
     path = str(work / BUNDLE)
     if not (work / BUNDLE).exists():
         checkpoint(work)
         sizes = [word for size in (EBSEG_SIZE, SAM_SIZE) for word in ("--size", f"{size}x{size}")]
         command(["-m", "edgeseg", "export", str(work / CHECKPOINT), *sizes, "-o", path])
-    command(["-m", "edgeseg", "build", path, "--backend", "onnxruntime", "--precision", "fp32"])  # keeps what is there
+    chosen = ["--backend", "onnxruntime", "--precision", "fp32", "--canvas", f"{EBSEG_SIZE}x{EBSEG_SIZE}"]
+    command(["-m", "edgeseg", "build", path, *chosen])  # keeps what is there
 
 
 def int8(work: Path) -> None:

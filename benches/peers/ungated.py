@@ -1,6 +1,7 @@
 """The bundle's graphs as onnxruntime runs what `edgeseg build` makes of them, but without the gate of `edgeseg build`.
 
-In int8, noise as weights fails that gate. The form of the graphs, and so their cost, is that of engines that pass.
+Noise as weights fails that gate: in int8, and at SAM's size in fp32 too, since its head multiplies any rounding by
+hundreds. The form of the graphs, and so their cost, is that of engines that pass.
 """
 
 from __future__ import annotations
