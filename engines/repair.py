@@ -25,7 +25,7 @@ from edgeseg.selection import Plan, choose
 from edgeseg.selection import Request as Wish
 
 from .compiler import Compiler
-from .gate import check, discard, record
+from .gate import check, discard, record, words
 from .ladder import Blamed, Rung, find_blame, rungs
 from .making import Built, Change, Unchanged, canvases_of, make_engine
 from .progress import WorkBar
@@ -208,20 +208,15 @@ class _Repair:
             return False
         mine = [one.sentence for one in found.bad_tensors if one.graph == culprit]
         wrong = mine if before.bad_tensors else found.failures
-        words = "; ".join([*(wrong or [self._reached(found, culprit)])[:1], *differences])
-        self.tries.append(Try(*place, FAILS if wrong else PASSES, words))
+        said = "; ".join([*(wrong or [words(found.gate(culprit, None))])[:1], *differences])
+        self.tries.append(Try(*place, FAILS if wrong else PASSES, said))
         return not wrong
-
-    def _reached(self, report: Report, name: str) -> str:
-        gate = report.gate(name, None)
-        labels = f", labels {gate.agreement:.2%} equal" if gate.agreement is not None else ""
-        return f"cosine {gate.cosine:.6f}{labels}"
 
     def _make(self, spec: GraphSpec, rung: Rung | None) -> tuple[str, ...]:
         change = Change(rung.rewrite(spec), self.file, self._text()) if rung else None
-        words = f"repair with {rung.change}" if rung else "take it back"
+        title = f"repair with {rung.change}" if rung else "take it back"
         with (
-            WorkBar(words, {label(spec): 1.0}, self.shown) as bar,
+            WorkBar(title, {label(spec): 1.0}, self.shown) as bar,
             bar.piece(label(spec)) as advance,
         ):
             made = make_engine(self.path, self.compiler, spec, self.request, advance=advance, change=change)

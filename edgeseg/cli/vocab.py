@@ -28,8 +28,8 @@ def vocab(bundle: Path, output: Path, backend: str | None, as_json: bool, **clas
     request = resolve_classes(**classes)
     opened, encoded = Bundle.open(bundle), [0]
 
-    def open_session(graph: GraphSpec, path: Path) -> Session:
-        return choose(opened, [graph.name], Request(backend=backend)).open_text(opened, graph, path)
+    def open_session(graph: GraphSpec, _path: Path) -> Session:
+        return choose(opened, [graph.name], Request(backend=backend)).open_text(opened, graph)
 
     with progress_bar("encoding class names", shown=not as_json) as show:
 
