@@ -5,6 +5,7 @@ import json
 import pytest
 
 from edgeseg.engines import repair as module
+from edgeseg.engines.builder import build
 from edgeseg.engines.ladder import Rung
 from edgeseg.engines.making import Built, Unchanged, engine_of
 from edgeseg.engines.request import Request
@@ -183,6 +184,11 @@ def test_engines_that_were_changed_are_shown_as_they_are_now_and_the_others_as_t
         (False, 2.5, 7, {"rung": "one"})
     ] * 3
     assert all(item.kept and not item.layers for item in made if item.engine.graph != "sam")
+
+
+def test_engines_that_do_not_run_here_cannot_be_repaired(bundle):
+    with pytest.raises(BuildError, match="do not run on this machine"):
+        build(bundle.path, DeviceCompiler(runs_here=False), Request("fp32", repair=True), shown=False)
 
 
 def test_blocks_that_cannot_be_told_apart_leave_the_whole_graph_to_try(run, monkeypatch):
