@@ -145,7 +145,7 @@ class _Flushed:
 
 
 def _resolved(recipe: Recipe, model: EBSeg, text: TextEncoder | None) -> dict[str, Any]:
-    """What the runtime reads of the recipe, as JSON."""
+    """The recipe and what the tensors told, as JSON; the runtime reads a part of it."""
     config = model.config
     return {
         "resize": recipe.resize,
