@@ -1,4 +1,4 @@
-"""`build --precision auto` that is cut short, by Ctrl-C or a full disk, at each of its steps."""
+"""`build --precision auto`, cut short by Ctrl-C, a full disk or a kill at each of its steps."""
 
 import errno
 import functools
@@ -10,7 +10,7 @@ from edgeseg.bundle import Bundle
 from edgeseg.cli import main
 from edgeseg.engines import alone, auto, timing
 from edgeseg.errors import INTERRUPTED, StorageError
-from tests.edgeseg.interruptions import cut_at
+from tests.edgeseg.interruptions import cut_at, terminated_at
 from tests.engines.fake_device import DeviceCompiler
 
 pytestmark = pytest.mark.onnx
@@ -71,6 +71,18 @@ def method(call):
         return call(*args, **options)
 
     return bound
+
+
+def test_build_that_is_terminated_while_it_writes_leaves_a_bundle_that_the_next_one_completes(blocky):
+    bundle, words = blocky(), ["--backend", "onnxruntime", "--precision", "auto"]
+    compiling = "edgeseg.engines.onnxruntime:OnnxRuntimeCompiler:compile"
+    terminated_at(4, compiling, ["build", bundle.path, *words])
+    assert len(left_behind(bundle)) == 1
+    Bundle.open(bundle.path).verify()
+    assert Bundle.open(bundle.path).manifest.selections == ()
+    assert main(["build", str(bundle.path), *words]) == 0
+    assert left_behind(bundle) == []
+    assert len(Bundle.open(bundle.path).manifest.selections) == 1
 
 
 def test_earlier_choice_outlives_a_build_that_is_cut_short(blocky, build, monkeypatch):

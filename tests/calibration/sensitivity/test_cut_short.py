@@ -1,4 +1,4 @@
-"""A search for a budget that is cut short, by Ctrl-C or a full disk, as the command line meets it."""
+"""A search for a budget that Ctrl-C, a full disk or a kill cuts short, as the command line meets it."""
 
 import errno
 import shutil
@@ -14,7 +14,7 @@ from edgeseg.cli import main
 from edgeseg.errors import INTERRUPTED, StorageError
 from tests.calibration.photo_bundle import write_photos
 from tests.calibration.sensitivity.toy import make
-from tests.edgeseg.interruptions import cut_at
+from tests.edgeseg.interruptions import cut_at, terminated_at
 
 pytestmark = pytest.mark.onnx
 
@@ -40,9 +40,12 @@ def original(tmp_path_factory):
     return bundle
 
 
+def command(path):
+    return ["quantize", path, "--precision", "mixed", "--budget", 3, "--images", path.with_name("photos")]
+
+
 def quantize(path):
-    photos = str(path.with_name("photos"))
-    return main(["quantize", str(path), "--precision", "mixed", "--budget", "3", "--images", photos])
+    return main(list(map(str, command(path))))
 
 
 @pytest.mark.parametrize(("owner", "name", "step", "error", "code"), CUTS.values(), ids=CUTS)
@@ -62,6 +65,18 @@ def test_bundle_is_as_it_was_and_the_next_search_ends_as_if_nothing_had_been(
     assert quantize(path) == 0
     assert Bundle.open(path).manifest == before
     assert not work.exists()
+
+
+def test_search_that_is_terminated_goes_on(original, tmp_path):
+    path = shutil.copytree(original.path, tmp_path / "toy.bundle")
+    shutil.copytree(original.path.with_name("photos"), tmp_path / "photos")
+    before = Bundle.open(path).manifest
+    terminated_at(5, "edgeseg.calibration.sensitivity.trials:Trials:_mixed", command(path))
+    assert Bundle.open(path).manifest == before
+    assert (tmp_path / ".toy.bundle.sensitivity/trials.json").is_file()
+    assert quantize(path) == 0
+    assert Bundle.open(path).manifest == before
+    assert not (tmp_path / ".toy.bundle.sensitivity").exists()
 
 
 def method(call):
