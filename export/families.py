@@ -12,7 +12,7 @@ from torch import Tensor
 
 from edgeseg.schema import ImageTransform, Size
 
-from . import ebseg
+from . import ebseg, lmseg
 from .checkpoint import StateDict
 from .graphs import GraphPlan
 from .nets.clip import ClipText
@@ -70,4 +70,4 @@ class Family(Protocol):
         ...
 
 
-FAMILIES: dict[str, Family] = {"ebseg": ebseg}
+FAMILIES: dict[str, Family] = {"ebseg": ebseg, "lmseg": lmseg}

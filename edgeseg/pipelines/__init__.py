@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from edgeseg.schema import Manifest, Size
     from edgeseg.segmentation import Evidence
 
-PIPELINES = {"ebseg": "edgeseg.pipelines.ebseg:EBSegPipeline"}
+PIPELINES = {
+    "ebseg": "edgeseg.pipelines.ebseg:EBSegPipeline",
+    "lmseg": "edgeseg.pipelines.lmseg:LMSegPipeline",
+}
 
 
 class Pipeline(Protocol):

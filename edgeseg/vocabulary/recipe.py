@@ -47,7 +47,8 @@ class TextRecipe:
         if not isinstance(kind, str):
             raise _refuse("text_encoder", "it is not a text")
         training = _strings(recipe, "training_classes")
-        counts = _count(recipe, "text_context"), _count(recipe, "embedding")
+        # A bundle without a text encoder has no context; its vocabularies come as files.
+        counts = _count(recipe, "text_context", least=0), _count(recipe, "embedding")
         channels = _count(recipe, "prompts") if "prompts" in recipe else 1
         if counts[1] % channels:
             raise _refuse("prompts", f"it is {channels}, which does not divide the embedding's {counts[1]} values")
@@ -73,9 +74,9 @@ def _strings(recipe: Mapping[str, Any], key: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _count(recipe: Mapping[str, Any], key: str) -> int:
+def _count(recipe: Mapping[str, Any], key: str, least: int = 1) -> int:
     value = recipe.get(key)
-    if type(value) is not int or not 1 <= value <= 1 << 16:
+    if type(value) is not int or not least <= value <= 1 << 16:
         raise _refuse(key, f"it is {value!r}, not a count")
     return value
 
