@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeseg.backends.base import Array, Session
 from edgeseg.chain import Chain
+from edgeseg.closeness import cosine_of_rows, difference, not_finite
 from edgeseg.errors import BundleError, GateError
 from edgeseg.pipelines import Pipeline
 from edgeseg.placement import Placement
@@ -22,9 +23,6 @@ from edgeseg.schema import Gate, GraphSpec, Size, size_text
 
 if TYPE_CHECKING:
     from edgeseg.bundle import Bundle
-
-SAMPLES = 16384
-"""Most values of a tensor that a bundle keeps."""
 
 PREPROCESS = "preprocess"
 """Stands for a graph where a network input is compared."""
@@ -49,7 +47,8 @@ class TensorCheck:
     Attributes:
         canvas: "640x640", or "any" for the text encoder. `reference`: number of the reference input.
         graph: which gives the tensor; "preprocess" for network inputs.
-        cosine: of the samples, 1 if both are zero; -1 if they cannot be compared.
+        cosine: of the samples, 1 if both are zero; -1 if they cannot be compared. Of a tensor that the pipeline names
+            in `by_row`, the one that three quarters of its rows reach.
         max_abs: largest absolute difference; -1 if they cannot be compared.
         problem: why they cannot be compared: a NaN or an infinity anywhere in the tensor, another shape; else empty.
         length: of the samples as a vector, in lengths of torch's: the cosine does not see a wrong scale.
@@ -168,7 +167,7 @@ def check_chains(
         for number, stored in enumerate(references(bundle, size_text(canvas))):
             found = run_reference(pipeline, chain(canvas), stored, canvas)
             place = (size_text(canvas), number)
-            tensors += _compare(place, _makers(chain(canvas)), found, stored)
+            tensors += _compare(place, _makers(chain(canvas)), found, stored, pipeline.by_row)
             labels.append(LabelCheck(*place, _agreement(pipeline, found, stored, canvas)))
     return Report(limits(bundle, *precisions), tuple(tensors), tuple(labels))
 
@@ -200,11 +199,6 @@ def check_graph(
     return Report(limits(bundle, graph.precision), tuple(_compare(place, makers, found, stored)), ())
 
 
-def sample(array: Array) -> Array:
-    """The flat samples of a tensor that a bundle keeps: every n-th value, at most `SAMPLES`, float32."""
-    return array.ravel()[:: max(-(-array.size // SAMPLES), 1)].astype(np.float32)
-
-
 def references(bundle: Bundle, key: str) -> list[dict[str, Array]]:
     """The reference inputs and tensors of a canvas or of the text encoder.
 
@@ -218,7 +212,7 @@ def references(bundle: Bundle, key: str) -> list[dict[str, Array]]:
     for number, arrays in enumerate(stored):
         for name, array in arrays.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
-                found = f"{name} of reference {number} at {key} holds {_not_finite(array)}"
+                found = f"{name} of reference {number} at {key} holds {not_finite(array)}"
                 raise BundleError(f"check {bundle.path} with its reference tensors", found, "export it again")
     return stored
 
@@ -238,37 +232,22 @@ def _makers(chain: Chain) -> dict[str, str]:
 
 
 def _compare(
-    place: tuple[str, int], makers: Mapping[str, str], found: Mapping[str, Array], stored: Mapping[str, Array]
+    place: tuple[str, int],
+    makers: Mapping[str, str],
+    found: Mapping[str, Array],
+    stored: Mapping[str, Array],
+    by_row: tuple[str, ...] = (),
 ) -> list[TensorCheck]:
     checks = []
     for name, graph in makers.items():
         wanted = stored.get(_PREFIX + name)
         if wanted is not None:
             canvas, reference = place
-            difference = _difference(found[name], wanted)
-            checks.append(TensorCheck(canvas, reference, graph, name, **difference))
+            fields = difference(found[name], wanted)
+            if name in by_row and "length" in fields:
+                fields["cosine"] = cosine_of_rows(found[name], wanted)
+            checks.append(TensorCheck(canvas, reference, graph, name, **fields))
     return checks
-
-
-def _difference(found: Array, wanted: Array) -> dict[str, Any]:
-    """`cosine` and the fields after it of a `TensorCheck`; a NaN never compares as equal."""
-    if not np.isfinite(found).all():
-        return {"cosine": -1.0, "max_abs": -1.0, "problem": f"it holds {_not_finite(found)}"}
-    samples = sample(found)
-    if samples.shape != wanted.shape:
-        problem = f"it has {samples.size} samples, and torch's has {wanted.size}"
-        return {"cosine": -1.0, "max_abs": -1.0, "problem": problem}
-    a, b = samples.astype(np.float64), wanted.astype(np.float64)
-    mine, theirs = float(np.linalg.norm(a)), float(np.linalg.norm(b))
-    furthest = float(np.abs(a - b).max(initial=0.0))
-    if not (mine and theirs):
-        return {"cosine": float(mine == theirs), "max_abs": furthest}
-    return {"cosine": min(float(a @ b) / (mine * theirs), 1.0), "max_abs": furthest, "length": mine / theirs}
-
-
-def _not_finite(array: Array) -> str:
-    count = int(array.size - np.isfinite(array).sum())
-    return f"{count} of {array.size} values that are not finite numbers"
 
 
 UNDECIDED = 65535

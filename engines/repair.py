@@ -83,13 +83,11 @@ class _Repair:
         self.specs = {(g.name, g.canvas): g for g in wanted(Bundle.open(self.path), self.compiler, self.request)}
         self.file = f"reports/repair-{self.compiler.backend}-{self.compiler.device}-{self.precision}.json"
         self.ladders: dict[str, Iterator[Rung]] = {}
+        self.kept: dict[str, Rung] = {}
 
     def run(self, report: Report) -> list[Built]:
         while report.failures:
-            name, canvas = self._culprit(report)
-            if name not in self.ladders:
-                self.ladders[name] = self._ladder(name, canvas)
-            report = self._climb(name, canvas, report)
+            report = self._mend(*self._culprit(report), report)
         bundle = Bundle.open(self.path)
         engines = {(e.graph, e.canvas): e for e in record(bundle, self._plan(bundle), report, self.canvases)}
         self._write_report()
@@ -127,13 +125,43 @@ class _Repair:
         self.blamed[spec.name] = [{"block": one.block, "error": _number(one.error)} for one in order]
         return order
 
-    def _climb(self, name: str, canvas: Size, before: Report) -> Report:
-        """Try rungs of a graph until one passes; the report of the whole chain with it."""
-        for rung in self.ladders[name]:
-            found = self._try(name, canvas, rung, before)
-            if found is not None and self._spread(name, canvas, rung):
+    def _mend(self, culprit: str, canvas: Size, before: Report) -> Report:
+        """Change the graph to blame, or else one that it lives on; the report of the whole chain afterwards.
+
+        What is wrong with a graph's output may come with its input: in fp32 throughout it would do no better.
+        """
+        for name in self._upstream(culprit):
+            if name not in self.ladders:
+                self.ladders[name] = self._ladder(name, canvas)
+            if self._climb(name, culprit, canvas, before):
                 return self._check(self.canvases)
         self._give_up(before)
+
+    def _upstream(self, culprit: str) -> list[str]:
+        """A graph and those whose tensors it gets, through others too; the nearest first."""
+        order = get_pipeline(Bundle.open(self.path).manifest).graphs
+        needed, found = {tensor.name for tensor in self._any_spec(culprit).inputs}, [culprit]
+        for name in reversed(order[: order.index(culprit)]):
+            spec = self._any_spec(name)
+            if needed & {tensor.name for tensor in spec.outputs}:
+                needed |= {tensor.name for tensor in spec.inputs}
+                found.append(name)
+        return found
+
+    def _any_spec(self, name: str) -> GraphSpec:
+        return next(spec for (graph, _), spec in self.specs.items() if graph == name)
+
+    def _climb(self, name: str, culprit: str, canvas: Size, before: Report) -> bool:
+        """Try rungs of a graph until the culprit passes with one; if none does, the graph is as it was."""
+        tried = False
+        for rung in self.ladders[name]:
+            tried = True
+            if self._try((name, culprit), canvas, rung, before) and self._spread(name, canvas, rung):
+                self.kept[name] = rung
+                return True
+        if tried:
+            self._make(self._spec(name, canvas), self.kept.get(name))
+        return False
 
     def _spread(self, name: str, canvas: Size, rung: Rung) -> bool:
         """Make the same change on the other canvases; whether the compiler took it there too."""
@@ -146,33 +174,35 @@ class _Repair:
                 return False
         return True
 
-    def _try(self, name: str, canvas: Size, rung: Rung, before: Report) -> Report | None:
-        """The report of one canvas if the rung repairs the graph there, else None."""
+    def _try(self, graphs: tuple[str, str], canvas: Size, rung: Rung, before: Report) -> bool:
+        """Whether a rung of the first graph repairs the second on one canvas."""
+        name, culprit = graphs
         place = (name, size_text(canvas), rung.change)
         try:
             differences = self._make(self._spec(name, canvas), rung)
         except Unchanged:
             self.tries.append(Try(*place, NOTHING))
-            return None
+            return False
         except BuildError as error:
             self.tries.append(Try(*place, REFUSED, error.found))
-            return None
+            return False
         found = self._check((canvas,))
-        mine = [one.sentence for one in found.bad_tensors if one.graph == name]
+        mine = [one.sentence for one in found.bad_tensors if one.graph == culprit]
         wrong = mine if before.bad_tensors else found.failures
-        words = "; ".join([*(wrong or [self._reached(found, name)])[:1], *differences])
+        words = "; ".join([*(wrong or [self._reached(found, culprit)])[:1], *differences])
         self.tries.append(Try(*place, FAILS if wrong else PASSES, words))
-        return None if wrong else found
+        return not wrong
 
     def _reached(self, report: Report, name: str) -> str:
         gate = report.gate(name, None)
         labels = f", labels {gate.agreement:.2%} equal" if gate.agreement is not None else ""
         return f"cosine {gate.cosine:.6f}{labels}"
 
-    def _make(self, spec: GraphSpec, rung: Rung) -> tuple[str, ...]:
-        change = Change(rung.rewrite, self.file, self._text())
+    def _make(self, spec: GraphSpec, rung: Rung | None) -> tuple[str, ...]:
+        change = Change(rung.rewrite(spec), self.file, self._text()) if rung else None
+        words = f"repair with {rung.change}" if rung else "take it back"
         with (
-            WorkBar(f"repair with {rung.change}", {label(spec): 1.0}, self.shown) as bar,
+            WorkBar(words, {label(spec): 1.0}, self.shown) as bar,
             bar.piece(label(spec)) as advance,
         ):
             made = make_engine(self.path, self.compiler, spec, self.request, advance=advance, change=change)

@@ -22,8 +22,8 @@ from edgeseg.vocabulary.classes import data_lines, dataset_classes
 from edgeseg.vocabulary.maker import TOKENIZER_FILE, TOKENIZERS
 
 from . import text_encoders
-from .checkpoint import file_digest, read_checkpoint
-from .families import FAMILIES
+from .checkpoint import as_floats, file_digest, open_checkpoint
+from .families import FAMILIES, check_canvases
 from .graphs import GraphPlan
 from .onnx_file import WeightFile, export_graph, graph_file_name
 from .recipe import Recipe, preset, preset_names
@@ -62,13 +62,13 @@ def export_bundle(
     Raises:
         CheckpointError, DownloadError, InputError, BundleError, StorageError: nothing is left behind.
     """
-    state = read_checkpoint(checkpoint.path)
-    recipe = choose_recipe(checkpoint, state)
+    check_canvases(sizes, _possible(checkpoint.family))
+    opened = open_checkpoint(checkpoint.path)
+    recipe = choose_recipe(checkpoint, opened)
+    check_canvases(sizes, [recipe.family])  # before the weights are read
     family = FAMILIES[recipe.family]
-    for size in sizes:
-        family.check_canvas(size)
-    model = family.load(checkpoint.path, state, recipe)
-    del state
+    model = family.load(checkpoint.path, as_floats(checkpoint.path, opened), recipe)
+    del opened
     text = _text_encoder(checkpoint, recipe, model)
     canvases = tuple(dict.fromkeys(sizes or recipe.canvases))
     licence = f"{recipe.licence}; text encoder: {text.source.licence}" if text and text.source else recipe.licence
@@ -86,6 +86,13 @@ def export_bundle(
     with Bundle.create(output, manifest, overwrite) as edit, torch.no_grad(), _Flushed():
         _Exporter(edit, model, recipe, progress or (lambda *_: None)).export(manifest, text)
     return Bundle.open(output)
+
+
+def _possible(wanted: str | None) -> list[str]:
+    """The families that a checkpoint may be of, by the name that the user gave: a family's, a preset's or none."""
+    presets = [preset(name) for name in preset_names()]
+    named = {recipe.family for recipe in presets if wanted in (None, recipe.family, recipe.name)}
+    return [name for name in FAMILIES if name in named]
 
 
 def choose_recipe(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> Recipe:

@@ -14,7 +14,7 @@ import click
 import edgeseg
 from edgeseg.atomic import atomic_write
 from edgeseg.cli import printable
-from edgeseg.cli.options import ClassRequest, resolve_classes
+from edgeseg.cli.options import ClassRequest, engine_options, resolve_classes
 from edgeseg.cli.terminal import Report, progress_bar
 from edgeseg.environment import envelope
 from edgeseg.errors import InputError, StorageError
@@ -53,9 +53,7 @@ _AGAINST_KEYS = ("bundle", "backend", "precision")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Use the first N images only.")
 @click.option("--against", metavar="OTHER", help="Another bundle, or precision=NAME, backend=NAME: how far they agree.")
 @click.option("--convention", type=click.Choice(list(CONVENTIONS)), default="detectron2", show_default=True)
-@click.option("--backend", metavar="NAME", help="Default: the best one that has engines for this machine.")
-@click.option("--precision", metavar="NAME", help="Default: the best one there is for the backend.")
-@click.option("--device", type=int, default=0, show_default=True, help="Index of the GPU.")
+@engine_options
 @click.option("--threads", type=int, help="CPU threads of each process; default: all of them together take the cores.")
 @click.option("--resize", type=click.Choice(["recipe", "none"]), default="recipe", show_default=True)
 @click.option("--canvas", metavar="HxW", help="Default: the smallest that holds the image.")

@@ -13,7 +13,7 @@ import click
 
 from edgeseg.atomic import atomic_write
 from edgeseg.cli import printable
-from edgeseg.cli.options import classes_options, resolve_classes, vocabulary_option
+from edgeseg.cli.options import classes_options, engine_options, resolve_classes, vocabulary_option
 from edgeseg.cli.terminal import progress_bar
 from edgeseg.environment import envelope
 from edgeseg.errors import InputError, StorageError
@@ -42,9 +42,7 @@ _SOURCES = ("classes", "file", "dataset", "vocabulary")
 @click.option("--runs", type=click.IntRange(1), help="Measure exactly so many runs.")
 @click.option("--seconds", type=click.FloatRange(0), default=30.0, show_default=True, help="Measure for so long.")
 @click.option("--in-order", is_flag=True, help="Run graphs one after the other even where they could overlap.")
-@click.option("--backend", metavar="NAME", help="Default: the best one that has engines for this machine.")
-@click.option("--precision", metavar="NAME", help="Default: the best one there is for the backend.")
-@click.option("--device", type=int, default=0, show_default=True, help="Index of the GPU.")
+@engine_options
 @click.option("--threads", type=int, help="CPU threads; default: one per physical core.")
 @click.option("-o", "--output", type=PATH, help="Write the result there, as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from edgeseg.bundle import Bundle
+from edgeseg.cli.options import engine_options
 from edgeseg.cli.terminal import progress_bar
 from edgeseg.errors import BundleError
 
@@ -29,9 +30,7 @@ from .job import Job, count_bundle, measure_bundle
 @click.option("--image", type=PATH, help="What goes through the graphs; default: the bundle's own reference image.")
 @click.option("--runs", type=click.IntRange(1), help="Measure exactly so many runs.")
 @click.option("--seconds", type=click.FloatRange(0), default=30.0, show_default=True, help="Measure for so long.")
-@click.option("--backend", metavar="NAME", help="Default: the best one that has engines for this machine.")
-@click.option("--precision", metavar="NAME", help="Default: the best one there is for the backend.")
-@click.option("--device", type=int, default=0, show_default=True, help="Index of the GPU.")
+@engine_options
 @click.option("--threads", type=int, help="CPU threads; default: one per physical core.")
 @click.option("-o", "--output", type=PATH, help="Write the result there, as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")

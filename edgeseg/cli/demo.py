@@ -35,6 +35,7 @@ def demo(
     _verb("export", str(checkpoint), *canvases, "-o", str(bundle), "--overwrite")
     _verb("quantize", str(bundle), "--precision", "fp16")
     _verb("build", str(bundle), "--backend", "onnxruntime", "--precision", "fp32")
+    _verb("build", str(bundle), "--backend", "onnxruntime", "--precision", "fp16", "--repair")
     compiled = _compile_ahead(bundle)
     rows = _measure(bundle, photos, classes, output)
     if as_json:

@@ -51,6 +51,21 @@ def classes_options(command: F) -> F:
         click.option("--training", multiple=True, metavar="NAMES", help="Treat these classes as seen in training."),
         click.option("--new", multiple=True, metavar="NAMES", help="Treat these classes as not seen in training."),
     )
+    return _with(options, command)
+
+
+def engine_options(command: F) -> F:
+    """Adds --backend, --precision and --device: which of a bundle's engines run, and where."""
+    backend, precision = "the best one that has engines for this machine", "the best one there is for the backend"
+    options = (
+        click.option("--backend", metavar="NAME", help=f"Default: {backend}."),
+        click.option("--precision", metavar="NAME", help=f"Default: {precision}."),
+        click.option("--device", type=int, default=0, show_default=True, help="Index of the GPU."),
+    )
+    return _with(options, command)
+
+
+def _with(options: Sequence[Callable[[F], F]], command: F) -> F:
     for option in reversed(options):
         command = option(command)
     return command

@@ -26,10 +26,12 @@ class Pipeline(Protocol):
     Attributes:
         graphs: names of the graphs that every image runs through.
         wanted: the tensors that `evidence` needs.
+        by_row: the tensors whose rows each follow from a thresholded mask, which the gate judges row by row.
     """
 
     graphs: tuple[str, ...]
     wanted: tuple[str, ...]
+    by_row: tuple[str, ...]
 
     def image_feed(self, rgb: Array, valid: Size, canvas: Size) -> dict[str, Array]:
         """Network inputs of a resized image. `rgb`: (H, W, 3) uint8, at least `valid` in size."""

@@ -32,6 +32,7 @@ class LMSegPipeline:
     """
 
     wanted: tuple[str, ...] = ("logits", "picked")
+    by_row: tuple[str, ...] = ()
 
     def __init__(self, manifest: Manifest) -> None:
         self._images, recipe = manifest.images, manifest.recipe

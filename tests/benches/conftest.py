@@ -13,12 +13,6 @@ from tests.edgeseg.tiny_bundle import CLASSES, make_bundle, make_fake_bundle
 SIZES = [(48, 64), (64, 64), (40, 90), (64, 96), (30, 33), (50, 70), (64, 80)]
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or fills the user's vocabulary cache."""
-    monkeypatch.setenv("EDGESEG_CACHE", str(tmp_path / "embedding-cache"))
-
-
 @pytest.fixture(scope="session")
 def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle for onnxruntime that no test changes."""

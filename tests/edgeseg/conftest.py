@@ -6,12 +6,6 @@ from edgeseg.bundle import Bundle
 from tests.edgeseg.tiny_bundle import make_bundle, make_fake_bundle
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or fills the user's vocabulary cache."""
-    monkeypatch.setenv("EDGESEG_CACHE", str(tmp_path / "embedding-cache"))
-
-
 @pytest.fixture(scope="session")
 def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle for onnxruntime that no test changes."""

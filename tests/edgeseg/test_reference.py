@@ -5,6 +5,7 @@ import pytest
 
 from edgeseg.backends.fake import FakeBackend
 from edgeseg.chains import Chains
+from edgeseg.closeness import sample
 from edgeseg.errors import BundleError, GateError
 from edgeseg.pipelines import get_pipeline
 from edgeseg.reference import (
@@ -16,7 +17,6 @@ from edgeseg.reference import (
     check_chains,
     check_text,
     limits,
-    sample,
 )
 from edgeseg.schema import Gate
 from edgeseg.selection import Request, choose

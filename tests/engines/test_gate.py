@@ -9,27 +9,14 @@ import edgeseg
 from edgeseg.bundle import Bundle
 from edgeseg.cli import main
 from edgeseg.engines.builder import build
-from edgeseg.engines.choice import choose
 from edgeseg.engines.request import Request
 from edgeseg.errors import BundleError, GateError
 from edgeseg.schema import Gate, Selection
 from tests.engines import blocks
-from tests.engines.fake_device import KEY, Device, DeviceCompiler
+from tests.engines.fake_device import KEY, DeviceCompiler
 
 pytestmark = pytest.mark.onnx
 OUTLIER = 300.0  # squared it is beyond fp16, and its scale leaves nothing of the other channels in int8
-
-
-@pytest.fixture
-def cpu():
-    return choose("onnxruntime", ())
-
-
-@pytest.fixture
-def device(monkeypatch):
-    made = Device()
-    monkeypatch.setattr("edgeseg.selection.get_backend", lambda name, threads=None: made)
-    return made
 
 
 def make(bundle, compiler, precision, **options):

@@ -207,6 +207,21 @@ def test_a_canvas_without_whole_windows_is_refused_with_the_nearest(canvas, near
         lmseg.check_canvas(canvas)
 
 
+@pytest.mark.parametrize("family", ["lmseg", "catseg-b"])
+def test_a_canvas_of_another_family_is_refused_before_a_named_checkpoint_is_opened(tmp_path, family):
+    with pytest.raises(InputError, match="use --size 384x384"):
+        export_bundle(Checkpoint(tmp_path / "missing.pth", family), [(64, 64)], tmp_path / "new.bundle")
+
+
+def test_a_canvas_of_another_family_is_refused_before_weights_are_read(tmp_path):
+    shapes = {f"{lmseg.CLIP}.visual.conv1.weight": (768, 3, 16, 16), f"{lmseg.AGGREGATION}.conv1.weight": (1,)}
+    torch.save({name: torch.full(shape, torch.nan) for name, shape in shapes.items()}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match="use --size 384x384"):
+        export_bundle(Checkpoint(tmp_path / "a.pth"), [(64, 64)], tmp_path / "new.bundle")
+    with pytest.raises(CheckpointError, match="holds NaN"):
+        export_bundle(Checkpoint(tmp_path / "a.pth"), [(384, 384)], tmp_path / "new.bundle")
+
+
 @pytest.mark.parametrize("name", ["lmseg-b", "lmseg-l"])
 def test_the_presets_of_lmseg_are_catsegs_with_a_sam(name):
     mine, theirs = preset(name), preset(name.replace("lmseg", "catseg"))
