@@ -29,7 +29,11 @@ resize = {{ mode = "stretch" }}
 text_encoder = "clip"
 templates = "catseg"
 training_classes = "coco-stuff-171"
-gate = {{ fp32 = {{ cosine = 0.999, agreement = 0.99 }} }}
+
+[gate]
+fp32 = {{ cosine = 0.999, agreement = 0.99 }}
+# Among stand-in weights classes are nearly alike, so int8 changes many labels though every tensor is close.
+int8 = {{ cosine = 0.99, agreement = 0.5 }}
 
 [options]
 side = {side}
