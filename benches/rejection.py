@@ -15,15 +15,16 @@ import click
 import numpy as np
 
 import edgeseg
-from edgeseg.cli.options import classes_options, resolve_classes, vocabulary_option
+from edgeseg.cli.options import classes_options, engine_options, resolve_classes, vocabulary_option
 from edgeseg.cli.run import find_images
 from edgeseg.cli.terminal import progress_bar
 from edgeseg.errors import InputError
 from edgeseg.segmenter import Segmenter
 from edgeseg.vocabulary import Vocabulary
 
-from .latency.cli import PATH, check_place, finish, request
+from .latency.cli import request
 from .latency.statistics import summarise
+from .output import PATH, check_places, finish
 
 
 @click.command()
@@ -33,9 +34,7 @@ from .latency.statistics import summarise
 @classes_options
 @click.option("--top-k", default="8,16,32", show_default=True, metavar="N,N", help="How many classes are kept.")
 @click.option("--runs", type=click.IntRange(1), default=5, show_default=True, help="Rounds over the images.")
-@click.option("--backend", metavar="NAME", help="Default: the best one that has engines for this machine.")
-@click.option("--precision", metavar="NAME", help="Default: the best one there is for the backend.")
-@click.option("--device", type=int, default=0, show_default=True, help="Index of the GPU.")
+@engine_options
 @click.option("--threads", type=int, help="CPU threads; default: one per physical core.")
 @click.option("-o", "--output", type=PATH, help="Write the result there, as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -43,7 +42,7 @@ from .latency.statistics import summarise
 def rejection(ctx: click.Context, /, bundle: Path, inputs: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Time images with and without early rejection, and compare their label maps with those of all classes."""
     output = options["output"]
-    check_place(output)
+    check_places(output)
     kept = _counts(options["top_k"])
     names = ("classes", "file", "dataset", "vocabulary", "training", "new")
     asked, images = resolve_classes(**{name: options[name] for name in names}), find_images(inputs)

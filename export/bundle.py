@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from .families import FAMILIES, check_canvases
 from .graphs import GraphPlan
 from .onnx_file import WeightFile, export_graph, graph_file_name
 from .recipe import Recipe, preset, preset_names
-from .reference import CLASSES, IMAGES, reference_image, write_case
+from .reference import CLASSES, IMAGES, UInt8, photo_on, reference_image, write_case
 from .text_encoders import TextEncoder
 
 FOLDER = "graphs/fp32"
@@ -48,7 +48,13 @@ class Checkpoint:
 
 
 def export_bundle(
-    checkpoint: Checkpoint, sizes: list[Size], output: Path, overwrite: bool = False, progress: Progress | None = None
+    checkpoint: Checkpoint,
+    sizes: list[Size],
+    output: Path,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    *,
+    photos: Sequence[UInt8] = (),
 ) -> Bundle:
     """Export a checkpoint of any family.
 
@@ -58,6 +64,7 @@ def export_bundle(
         output: the bundle's directory.
         overwrite: take the place of a bundle that is there.
         progress: called with what is being done, the steps done and all steps.
+        photos: (H, W, 3) uint8 RGB, of any size, that the reference tensors are made of; without any, made-up scenes.
 
     Raises:
         CheckpointError, DownloadError, InputError, BundleError, StorageError: nothing is left behind.
@@ -84,7 +91,7 @@ def export_bundle(
         canvases=canvases,
     )
     with Bundle.create(output, manifest, overwrite) as edit, torch.no_grad(), _Flushed():
-        _Exporter(edit, model, recipe, progress or (lambda *_: None)).export(manifest, text)
+        _Exporter(edit, model, recipe, progress or (lambda *_: None)).export(manifest, text, photos)
     return Bundle.open(output)
 
 
@@ -174,13 +181,14 @@ class _Exporter:
         self.edit, self.model, self.recipe, self.progress = edit, model, recipe, progress
         self.family = FAMILIES[recipe.family]
         self.weights: dict[str, WeightFile] = {}
+        self.photos: Sequence[UInt8] = ()
         self.done = self.steps = 0
 
-    def export(self, manifest: Manifest, encoder: TextEncoder | None) -> None:
-        canvases, pipeline = manifest.canvases, get_pipeline(manifest)
+    def export(self, manifest: Manifest, encoder: TextEncoder | None, photos: Sequence[UInt8]) -> None:
+        self.photos, canvases, pipeline = photos, manifest.canvases, get_pipeline(manifest)
         plans = [plan.canvas for plan in self.family.plans(self.model, self.recipe, canvases[0])]
         shared = plans.count(None)  # those that fit any canvas, written once
-        self.steps = len(canvases) * (len(plans) - shared + IMAGES) + shared + 1  # and, once, the text encoder
+        self.steps = len(canvases) * (len(plans) - shared + self._images) + shared + 1  # and, once, the text encoder
         try:
             text = self._text(encoder)
             for i, canvas in enumerate(canvases):
@@ -189,6 +197,15 @@ class _Exporter:
             for file in self.weights.values():
                 file.close()
         self._step("files")
+
+    @property
+    def _images(self) -> int:
+        """Per canvas: a single photo counts for two, once for trained classes and once for new ones."""
+        return max(IMAGES, len(self.photos))
+
+    def _image(self, canvas: Size, number: int) -> UInt8:
+        photos = self.photos
+        return photo_on(canvas, photos[number % len(photos)]) if photos else reference_image(canvas, number)
 
     def _step(self, what: str) -> None:
         self.progress(what, self.done, self.steps)
@@ -215,8 +232,8 @@ class _Exporter:
 
     def _canvas(self, canvas: Size, text: Tensor, pipeline: Pipeline, first: bool) -> None:
         plans = self.family.plans(self.model, self.recipe, canvas)
-        for number in range(IMAGES):
-            image = reference_image(canvas, number)
+        for number in range(self._images):
+            image = self._image(canvas, number)
             # Both kinds of class, trained and new, so that both branches of a scoring are checked.
             overlap = (np.arange(len(text)) % 2 == number % 2).astype(np.float32)
             inputs = {"image": image, "text": text.numpy(), "overlap": overlap}

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgeseg.preprocess import resize_rgb
 from edgeseg.reference import UNDECIDED
 from edgeseg.schema import Size
 
 SAMPLES = 16384
-IMAGES = 2  # per canvas
+IMAGES = 2  # per canvas, at least
 CLASSES = 20
 
 UInt8 = npt.NDArray[np.uint8]
@@ -44,6 +45,15 @@ def reference_image(canvas: Size, number: int) -> UInt8:
     scene += random.normal(0, 8, scene.shape).astype(np.float32)
     made: UInt8 = scene.clip(0, 255).astype(np.uint8)
     return made
+
+
+def photo_on(canvas: Size, rgb: UInt8) -> UInt8:
+    """A photo (H, W, 3) uint8 RGB at the size of a canvas: the largest part of its middle of the canvas's shape."""
+    height, width = rgb.shape[:2]
+    rows = max(1, min(height, round(width * canvas[0] / canvas[1])))
+    columns = max(1, min(width, round(height * canvas[1] / canvas[0])))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return resize_rgb(rgb[top : top + rows, left : left + columns], canvas)
 
 
 def sample(tensor: Tensor | npt.NDArray[Any]) -> npt.NDArray[np.float32]:

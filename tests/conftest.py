@@ -8,11 +8,14 @@ import ctypes
 import functools
 import importlib.util
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
+
+if TYPE_CHECKING:
+    from edgeseg.bundle import Bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = "pip install -e '.[host,rtx]'"
@@ -75,6 +78,30 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or fills the user's vocabulary cache."""
     monkeypatch.setenv("EDGESEG_CACHE", str(tmp_path / "embedding-cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """No test loses its power: thousands of times nothing is awaited. One that is about the waiting sets its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle for onnxruntime that no test changes."""
+    from tests.edgeseg.tiny_bundle import make_bundle
+
+    return make_bundle(tmp_path_factory.mktemp("tiny") / "tiny.bundle").path
+
+
+@pytest.fixture
+def fake_bundle(tmp_path: Path) -> "Bundle":
+    """A bundle for the fake backend, of a test's own."""
+    from tests.edgeseg.tiny_bundle import make_fake_bundle
+
+    return make_fake_bundle(tmp_path / "fake.bundle")
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,10 @@ from edgeseg.errors import BundleError
 
 from ..identity import shown_path
 from ..latency.classes import USUAL
-from ..latency.cli import PATH, check_place, finish, parse_canvas, request
+from ..latency.cli import request
 from ..latency.effort import Effort
 from ..latency.subject import opened
+from ..output import PATH, check_places, finish, parse_canvas
 from .describe import lines
 from .job import Job, count_bundle, measure_bundle
 
@@ -40,7 +41,7 @@ def model(ctx: click.Context, /, bundle: Path, output: Path | None, as_json: boo
 
     Graphs run one after the other for this; `edgeseg bench latency` times them as they run in use.
     """
-    check_place(output)
+    check_places(output)
     effort = Effort(options["runs"], options["seconds"])
     job = Job(parse_canvas(options["canvas"]), options["count"], options["image"], effort)
     if options["count_only"]:

@@ -15,7 +15,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from benches.peers import mobile_sam
-from benches.peers.made import command, failures_as_absence
+from benches.peers.made import failures_as_absence, install
+from benches.peers.options import count, parser
 from benches.peers.ptq_judge import judge
 from benches.peers.quantizers import MODEL, PHOTOS, cpu_file
-from benches.peers.result import summarise
+from benches.peers.result import save, summarise
 from benches.peers.run import say
 from benches.peers.side import ROOT, AbsentError, Comparison, Side
-from benches.peers.turns import take_turns
+from benches.peers.table import missing_line
+from benches.peers.turns import FailedError, last_words, take_turns
 from edgeseg.environment import envelope
 
 Body = dict[str, Any]
@@ -65,44 +67,40 @@ PEER_PACKAGES = (
 )
 
 
-def main(words: list[str]) -> None:
-    """Quantize, judge, time, print the table, write the JSON."""
+def main(words: list[str]) -> int:
+    """Quantize, judge, time, print the table, write the JSON; 1 if a tool or a graph of it failed."""
     options = parse(words)
-    work = options.work.resolve()
+    test, work = mobile_sam.chosen(options.test, options.photos), options.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     prepare(work, options)
-    made, absent = quantize(work, options.only)
-    rows = judge(work, options.weights, mobile_sam.chosen(options.test, options.photos), made)
-    sides = tuple(side(name) for name in (FP32, *made))
-    timed = take_turns(work, sides, options.rounds, say)
-    times = summarise(Comparison("ptq", "", "", sides), timed, work)["sides"]
+    made, left_out = quantize(work, options.only)
+    rows = judge(work, options.weights, test, made)
+    times, untimed = measure(work, (FP32, *made), options.rounds)
+    left_out += untimed
     body = envelope(
         shown(options),
         photos={"calibration": options.photos, "test": options.photos, "size": mobile_sam.SIZE},
         tools=[{"name": name, "title": TOOLS.get(name, name), **made.get(name, {}), **rows[name]} for name in rows],
         times=times,
-        left_out=absent,
+        left_out=left_out,
     )
     print("\n".join(lines(body)))
-    if options.output:
-        options.output.write_text(json.dumps(body, indent=1) + "\n")
+    save(body, options.output)
+    return int(any(missing["failed"] for missing in left_out))
 
 
 def parse(words: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("weights", type=Path, help="mobile_sam.pt, as published")
-    parser.add_argument("calibrate", type=Path, help="folder of photos")
-    parser.add_argument("test", type=Path, help="folder of other photos")
-    parser.add_argument("--photos", type=int, default=16, help="how many of each (16)")
-    parser.add_argument("--rounds", type=int, default=5, help="counted runs of every tool's graph (5)")
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(TOOLS), metavar="TOOLS")
-    parser.add_argument("-o", "--output", type=Path, help="write the result there, as JSON")
-    options = parser.parse_args(words)
+    taken = parser(__doc__, rounds=5)
+    taken.add_argument("weights", type=Path, help="mobile_sam.pt, as published")
+    taken.add_argument("calibrate", type=Path, help="folder of photos")
+    taken.add_argument("test", type=Path, help="folder of other photos")
+    taken.add_argument("--photos", type=count, default=16, help="how many of each (16)")
+    taken.add_argument("--only", type=lambda text: text.split(","), default=list(TOOLS), metavar="TOOLS")
+    options = taken.parse_args(words)
     unknown = sorted(set(options.only) - set(TOOLS))
     if unknown:
-        parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(TOOLS)}")
+        taken.error(f"there is no {', '.join(unknown)}; there are {', '.join(TOOLS)}")
     return options
 
 
@@ -127,16 +125,17 @@ def prepare(work: Path, options: argparse.Namespace) -> None:
 
 
 def quantize(work: Path, names: list[str]) -> tuple[dict[str, Body], list[Body]]:
-    """Run the tools; what each says of itself, and which could not be had, with the reason."""
+    """Run the tools; what each says of itself, and which cannot be had here or failed, with the reason."""
     made: dict[str, Body] = {}
-    absent = []
+    left_out = []
     for name in names:
         say(f"{name}: quantizing")
         try:
             made[name] = _quantized(work, name)
-        except AbsentError as reason:
-            absent.append({"name": name, "title": TOOLS[name], "reason": str(reason)})
-    return made, absent
+        except (AbsentError, FailedError) as error:
+            reason, failed = str(error).replace(str(work), "WORK"), isinstance(error, FailedError)
+            left_out.append({"name": name, "title": TOOLS[name], "reason": reason, "failed": failed})
+    return made, left_out
 
 
 def _quantized(work: Path, name: str) -> Body:
@@ -144,9 +143,11 @@ def _quantized(work: Path, name: str) -> Body:
     if name.startswith(PEER):
         environment["PYTHONPATH"] = str(peer_packages(work))
     log = work / f"{name}.log"
-    with failures_as_absence(TOOLS[name]), log.open("w") as errors:
+    with log.open("w") as errors:
         words = [sys.executable, "-m", "benches.peers.quantizers", name, str(work)]
-        said = subprocess.run(words, check=True, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors)
+        said = subprocess.run(words, check=False, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors)
+    if said.returncode:
+        raise FailedError(last_words(log, said.returncode))
     found: Body = json.loads(said.stdout)
     return found
 
@@ -154,10 +155,19 @@ def _quantized(work: Path, name: str) -> Body:
 def peer_packages(work: Path) -> Path:
     """A folder with nvidia-modelopt and the versions of onnx and onnxruntime that it wants. Raises AbsentError."""
     folder = work / PEER
-    if not folder.exists():
-        with failures_as_absence(PEER):
-            command(["-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *PEER_PACKAGES])
+    with failures_as_absence(PEER):
+        install(folder, *PEER_PACKAGES)
     return folder
+
+
+def measure(work: Path, names: Sequence[str], rounds: int) -> tuple[list[Body], list[Body]]:
+    """Runs of the tools' graphs, in turns: the times, and which could not be timed, with the reason."""
+    sides = tuple(side(name) for name in names)
+    found = summarise(Comparison("ptq", "", "", sides), take_turns(work, sides, rounds, say), work)
+    left_out = found["left_out"]
+    for missing in left_out:
+        missing |= {"name": missing["name"].rpartition("/")[2], "reason": f"not timed: {missing['reason']}"}
+    return found["sides"], left_out
 
 
 def side(name: str) -> Side:
@@ -180,8 +190,7 @@ def lines(body: Body) -> Iterator[str]:
             f"{run['median_s'] * 1e3:6.0f}ms" if run else "",
         ]
         yield " ".join(cells)
-    for missing in body["left_out"]:
-        yield f"{missing['title']}: left out, {missing['reason']}"
+    yield from map(missing_line, body["left_out"])
     yield "CPU int, RTX int: products with a weight that are integer, of how many; in the JSON MatMul and Conv apart"
 
 
@@ -192,4 +201,4 @@ def _share(counted: Body | None) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

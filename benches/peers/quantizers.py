@@ -13,11 +13,11 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+
+from edgeseg.environment import versions_of
 
 from ..machine.memory import HostMemory
 from .side import Array
@@ -36,8 +36,7 @@ def main(words: list[str]) -> None:
     start = time.perf_counter()
     {"edgeseg": _edgeseg, "ort": _onnxruntime, "modelopt": _modelopt}[kind](folder, name, detail)
     seconds = time.perf_counter() - start
-    versions = {package: metadata.version(package) for package in VERSIONS if _installed(package)}
-    found = {"quantize_s": seconds, "peak_bytes": HostMemory().peak_bytes(), "versions": versions}
+    found = {"quantize_s": seconds, "peak_bytes": HostMemory().peak_bytes(), "versions": versions_of(VERSIONS)}
     answers.write(json.dumps(found) + "\n")
     answers.flush()
 
@@ -119,10 +118,6 @@ def _modelopt(folder: Path, name: str, detail: str) -> None:
 def _feeds(folder: Path) -> Iterator[dict[str, Array]]:
     photos = np.load(folder / PHOTOS, mmap_mode="r")
     return ({"image": np.ascontiguousarray(photo[None])} for photo in photos)
-
-
-def _installed(package: str) -> Any:
-    return next(iter(metadata.distributions(name=package)), None)
 
 
 if __name__ == "__main__":

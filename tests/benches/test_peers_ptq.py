@@ -1,11 +1,14 @@
 """The comparison of quantizers on trivial graphs: what is counted, and what is said of a tool that fails."""
 
+import json
+
 import numpy as np
 import pytest
 
 from benches.peers import ptq
 from benches.peers.mobile_sam import _name_in_timm, chosen, overlap
 from benches.peers.side import AbsentError
+from benches.peers.turns import Turns
 
 pytestmark = pytest.mark.onnx
 
@@ -64,22 +67,63 @@ def test_tool_quantizes_in_a_process_of_its_own_and_says_what_it_took(tmp_path, 
 
     graph(tmp_path / MODEL)
     np.save(tmp_path / PHOTOS, np.random.default_rng(1).standard_normal((3, CHANNELS, CHANNELS)).astype(np.float32))
-    made, absent = ptq.quantize(tmp_path, [tool])
-    assert absent == []
+    made, left_out = ptq.quantize(tmp_path, [tool])
+    assert left_out == []
     assert made[tool]["quantize_s"] > 0
     assert made[tool]["peak_bytes"] > 2**20
     assert "onnxruntime" in made[tool]["versions"]
     assert (tmp_path / cpu_file(tool)).exists()
 
 
-def test_a_tool_that_fails_is_left_out_with_the_reason(tmp_path, monkeypatch):
+def test_a_tool_that_cannot_be_had_is_left_out_with_the_reason(tmp_path, monkeypatch):
     def refuse(work):
         raise AbsentError("it cannot be had")
 
     monkeypatch.setattr(ptq, "peer_packages", refuse)
-    made, absent = ptq.quantize(tmp_path, ["modelopt-max"])
+    made, left_out = ptq.quantize(tmp_path, ["modelopt-max"])
     assert made == {}
-    assert absent == [{"name": "modelopt-max", "title": ptq.TOOLS["modelopt-max"], "reason": "it cannot be had"}]
+    missing = {"name": "modelopt-max", "title": ptq.TOOLS["modelopt-max"]}
+    assert left_out == [{**missing, "reason": "it cannot be had", "failed": False}]
+
+
+def test_a_tool_that_crashes_has_failed_and_its_last_words_are_the_reason(tmp_path):
+    made, left_out = ptq.quantize(tmp_path, ["ort-minmax"])  # there is no model to read
+    assert made == {}
+    (missing,) = left_out
+    assert missing["failed"]
+    assert "No such file or directory" in missing["reason"]
+    assert str(tmp_path) not in missing["reason"]
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """`ptq.main` with one tool and a judge that take no time: its exit code and result, given what is left out."""
+    values = {"cosine_mean": 1.0, "cosine_worst": 1.0, "mask_iou": 1.0, "cpu": None, "rtx": None}
+    monkeypatch.setattr(ptq, "prepare", lambda work, options: None)
+    monkeypatch.setattr("benches.peers.mobile_sam.chosen", lambda folder, photos: [])
+    monkeypatch.setattr(ptq, "judge", lambda work, weights, photos, names: {name: values for name in names})
+
+    def run(quantizing, timing):
+        monkeypatch.setattr(ptq, "quantize", lambda work, names: ({"edgeseg": {}}, quantizing))
+        monkeypatch.setattr(ptq, "take_turns", lambda *_: timing)
+        words = [*map(str, [tmp_path, "w.pt", tmp_path, tmp_path]), "-o", str(tmp_path / "ptq.json")]
+        return ptq.main(words), json.loads((tmp_path / "ptq.json").read_text())
+
+    return run
+
+
+@pytest.mark.parametrize(("failed", "code"), [(True, 1), (False, 0)])
+def test_command_fails_with_a_tool_but_not_for_want_of_one(script, failed, code, capsys):
+    missing = {"name": "b", "title": "another", "reason": "it had no luck", "failed": failed}
+    assert script([missing], Turns())[0] == code
+    assert f"another: {'failed' if failed else 'left out'}, it had no luck" in capsys.readouterr().out
+
+
+def test_a_graph_that_cannot_be_timed_is_named(script, capsys):
+    code, body = script([], Turns(failed={"ptq/edgeseg": "it ended"}))
+    missing = {"name": "edgeseg", "title": ptq.TOOLS["edgeseg"], "reason": "not timed: it ended", "failed": True}
+    assert (code, body["left_out"], body["times"]) == (1, [missing], [])
+    assert "edgeseg int8: failed, not timed: it ended" in capsys.readouterr().out
 
 
 def test_masks_that_are_empty_on_both_sides_do_not_count():
@@ -115,7 +159,7 @@ def test_table_has_a_row_for_each_tool_and_a_line_for_what_is_missing():
     values = {"cosine_mean": 0.5, "cosine_worst": 0.25, "mask_iou": 0.75, "cpu": counted, "rtx": None}
     tool = {"name": "ort-minmax", "title": "a tool", "quantize_s": 7.0, "peak_bytes": 2**30, **values}
     times = [{"name": "ptq/ort-minmax", "median_s": 0.125}, {"name": "ptq/fp32", "median_s": 1.0}]
-    missing = {"name": "b", "title": "another", "reason": "no wheel"}
+    missing = {"name": "b", "title": "another", "reason": "no wheel", "failed": False}
     _, row, left, _ = ptq.lines({"tools": [tool], "times": times, "left_out": [missing]})
     assert row.split() == ["a", "tool", "0.50000", "0.25000", "0.7500", "3/6", "-", "7s", "1024", "125ms"]
     assert left == "another: left out, no wheel"

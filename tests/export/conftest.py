@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-FULL = {}  # variant → (folder, what its export gave)
+FULL: dict = {}  # variant → (folder, what its export gave)
 
 
 @pytest.fixture(autouse=True)

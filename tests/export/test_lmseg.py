@@ -158,7 +158,7 @@ def test_rejection_is_measured_against_all_classes(bundles, tmp_path, capsys):
     assert body["rows"][1]["agreement"] < 1
     assert body["rows"][2]["agreement"] > 0.999
     top, row = section("json.md", "edgeseg bench rejection").split("A row:")
-    assert keys(top) == [key for key in body if key not in ("schema", "command", "environment")]
+    assert keys(top) == [key for key in body if key not in ("schema", "command", "date", "environment")]
     assert keys(row) == list(body["rows"][0])
     assert main([*command, "--top-k", "0"]) == InputError.exit_code
 

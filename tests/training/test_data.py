@@ -110,7 +110,8 @@ def test_what_is_pasted_brings_its_labels():
     """A bright frame and a dark one, a colour for each class: wherever a colour shows, its label stands."""
     bright = make_frames(1)[0]
     sampler = Sampler([bright, Frame(bright.rgb // 2, bright.labels)], CLASSES)
-    plain, mixed = Augmentation(0.9, *[(1.0, 1.0)] * 4, mix=1.0), 0
+    still = (1.0, 1.0)
+    plain, mixed = Augmentation(0.9, still, still, still, still, mix=1.0), 0
     for step in range(12):
         batch = sampler.batch(1, (96, 128), (0, step), plain)
         height, width = batch.valid

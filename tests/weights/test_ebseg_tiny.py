@@ -22,7 +22,7 @@ OPTIONS = Options(resize="none", canvas=(384, 480))
 PRECISIONS = ("fp32", "fp16", "int8", "mixed")
 BUDGET = 0.1
 """Percent of labels: less than int8 changes, so that some blocks are lifted."""
-SYNONYMS = {"car": "automobile", "tree": "vegetation", "pavement": "sidewalk"}
+SYNONYMS = {"car": "automobile", "tree": "foliage", "pavement": "sidewalk", "bicyclist": "cyclist"}
 
 pytestmark = [pytest.mark.torch, pytest.mark.onnx, pytest.mark.slow]
 
