@@ -24,8 +24,9 @@ from .ranges import SCHEMA, Ranges
 from .sites import require_sites
 from .tap import Sink, TappedChain, sites_of
 
-NEVER = frozenset({"score", "text", "head"})
-"""Graphs without layers to quantize: in `head`, the fusion and the mask decoder, rounding moves masks."""
+NEVER = frozenset({"score", "rank", "text", "head", "aggregate"})
+"""Graphs without layers to quantize: in `head`, the fusion and the mask decoder, and in `aggregate`, LMSeg's decoder,
+rounding moves masks."""
 
 SAVE_S = 20.0  # how much work an interruption may cost
 

@@ -30,7 +30,7 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
 
 @click.command()
 @click.argument("checkpoint", metavar="CHECKPOINT|PRESET")
-@click.option("--size", "sizes", multiple=True, type=SizeType(), help="A canvas, a multiple of 32; repeatable.")
+@click.option("--size", "sizes", multiple=True, type=SizeType(), help="A canvas; may be repeated.")
 @click.option("--family", help="The family or preset, where the tensors alone do not tell.")
 @click.option(
     "--text-encoder",

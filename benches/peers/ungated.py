@@ -15,7 +15,6 @@ from edgeseg.backends import get_backend
 from edgeseg.backends.base import Session
 from edgeseg.bundle import Bundle
 from edgeseg.chain import Chain, Link
-from edgeseg.compose import compose
 from edgeseg.pipelines import get_pipeline
 from edgeseg.placement import Placement
 from edgeseg.schema import GraphSpec, Size
@@ -34,8 +33,7 @@ def chain(work: Path, *, precision: str) -> Run:
 
     def run() -> Array:
         done = networks.run(pipeline.image_feed(image, canvas, canvas) | text, pipeline.wanted)
-        logits, probabilities = pipeline.masks(done.tensors)
-        return compose(logits, probabilities, Placement(canvas, canvas, canvas, True, None)).labels
+        return pipeline.evidence(done.tensors, (), Placement(canvas, canvas, canvas, True, None)).compose().labels
 
     return run
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 import click
 
 from edgeseg.errors import InputError
+from edgeseg.vocabulary.bank import PromptBank
 from edgeseg.vocabulary.classes import DATASETS, ClassList, class_list, dataset_classes, read_class_file
 from edgeseg.vocabulary.maker import Progress, VocabularyMaker
 from edgeseg.vocabulary.vocabulary import Vocabulary
@@ -32,11 +33,13 @@ class ClassRequest:
     source: ClassList | Vocabulary
     overlap: dict[str, bool]
 
-    def vocabulary(self, maker: VocabularyMaker, progress: Progress | None = None) -> Vocabulary:
+    def vocabulary(
+        self, maker: VocabularyMaker, progress: Progress | None = None, bank: PromptBank | None = None
+    ) -> Vocabulary:
         """The vocabulary: encoded by `maker`, or the one from the file once it is known to fit the maker's bundle."""
         if isinstance(self.source, Vocabulary):
             return maker.check(self.source)
-        return maker.vocabulary(self.source, self.overlap, progress)
+        return maker.vocabulary(self.source, self.overlap, progress, bank)
 
 
 def classes_options(command: F) -> F:

@@ -40,6 +40,7 @@ _MAGIC = "*?["
 @click.option("--threshold", type=float, help="Pixels whose best score is below it belong to none of the classes.")
 @click.option("--overlay/--no-overlay", default=True, show_default=True, help="Write the image under its colours.")
 @click.option("--scores", is_flag=True, help="Write mask logits and class probabilities (.npz), which give all scores.")
+@click.option("--top-k", type=int, help="Reject classes early, by a cheap pass: only this many reach the last graph.")
 @click.option("--frame", type=int, help="Which frame of animated images, or page of a TIFF, to take (from 0).")
 @click.option("--16bit", "bits16", type=click.Choice(["scale"]), help="Divide 16-bit samples by 256.")
 @click.option("--max-pixels", type=int, default=MAX_PIXELS, show_default=True, help="Largest image that is read.")
