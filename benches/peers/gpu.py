@@ -48,14 +48,17 @@ def working() -> tuple[Backend, Probe]:
 
 
 def fp16_engines(work: Path) -> None:
-    """The bundle's fp16 graphs, and the engines of SAM's canvas for this GPU."""
+    """The bundle's fp16 graphs, and the engines of SAM's canvas for this GPU, which are not gated: see `ungated`."""
+    from edgeseg.engines.builder import make_engines
+    from edgeseg.engines.choice import choose
+    from edgeseg.engines.request import Request
+
     backend, _ = working()
     made.bundle(work)
     path = work / made.BUNDLE
     if "fp16" not in Bundle.open(path).precisions():
         made.command(["-m", "edgeseg", "quantize", str(path), "--precision", "fp16"])
-    chosen = ["--backend", backend.name, "--precision", "fp16", "--canvas", f"{SAM_SIZE}x{SAM_SIZE}"]
-    made.command(["-m", "edgeseg", "build", str(path), *chosen])  # keeps what is there
+    make_engines(path, choose(backend.name, ()), Request("fp16", ((SAM_SIZE, SAM_SIZE),)), shown=False)
 
 
 def plain_engine(work: Path) -> None:

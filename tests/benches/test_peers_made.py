@@ -7,6 +7,7 @@ import pytest
 
 from benches.peers import ebseg, gpu, inputs, made, ungated
 from edgeseg.backends.base import Probe
+from edgeseg.engines.request import Request
 from tests.edgeseg.vocabulary.tiny import DIMENSIONS
 
 SMALL = 64
@@ -51,13 +52,19 @@ def test_int8_graphs_are_made_once_and_their_engines_not_at_all(work, commands):
 
 
 @pytest.mark.onnx
-def test_an_engine_of_this_gpu_does_not_stand_for_all(work, commands, monkeypatch):
+def test_engines_of_a_gpu_are_asked_for_each_time_and_not_gated(work, commands, monkeypatch):
     class Backend:
         name = "tensorrt_rtx"
 
+    asked: list[tuple[str, Request]] = []
     monkeypatch.setattr(gpu, "working", lambda: (Backend(), Probe(True, "sm87", "")))
+    monkeypatch.setattr("edgeseg.engines.choice.choose", lambda name, targets: name)
+    monkeypatch.setattr(
+        "edgeseg.engines.builder.make_engines", lambda path, compiler, request, shown: asked.append((compiler, request))
+    )
     gpu.fp16_engines(work)
-    assert verbs(commands) == ["build", "quantize", "build"]
+    assert verbs(commands) == ["build", "quantize"]
+    assert asked == [("tensorrt_rtx", Request("fp16", ((inputs.SAM_SIZE, inputs.SAM_SIZE),)))]
 
 
 def test_what_was_cut_short_is_not_there(tmp_path):
