@@ -60,7 +60,8 @@ def cosine_of_rows(found: Array, wanted: Array) -> float:
     dots, mine, theirs = (np.bincount(row, weights) for weights in (a * b, a * a, b * b))
     lengths = np.sqrt(mine * theirs)
     cosines = np.where(lengths > 0, dots / np.maximum(lengths, 1e-30), np.maximum(mine, theirs) == 0)
-    return float(np.quantile(cosines, OUTLIERS, method="lower").clip(-1, 1))
+    seen = np.bincount(row) > 0  # of a tensor with very many rows, some have no sample
+    return float(np.quantile(cosines[seen], OUTLIERS, method="lower").clip(-1, 1))
 
 
 def not_finite(array: Array) -> str:

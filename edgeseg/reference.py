@@ -6,10 +6,10 @@ compared on the samples that the bundle holds (every n-th value), labels at ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,7 @@ PREPROCESS = "preprocess"
 """Stands for a graph where a network input is compared."""
 
 _PREFIX = "tensor:"
+_STORED = {"image": ("u", 3), "labels": ("u", 2), "text": ("f", 2), "overlap": ("f", 1)}  # dtype kind, axes
 _DEFAULTS = {"fp32": (0.9999, 0.999), "fp16": (0.999, 0.99)}
 _ROUGH = (0.99, 0.97)  # int8, fp8, mixed
 
@@ -138,12 +139,17 @@ def limits(bundle: Bundle, *precisions: str) -> Limits:
     return Limits(min(one.cosine for one in chosen), min(one.agreement for one in chosen))
 
 
-def _limits(recipe: Mapping[str, Mapping[str, float]], precision: str) -> Limits:
+def _limits(gate: Any, precision: str) -> Limits:
+    """The recipe's `gate` is what a bundle says, so it may be anything."""
     rough = precision not in _DEFAULTS
-    found = recipe.get(precision) or (recipe.get("int8") if rough else None)
-    if found is None:
-        return Limits(*_DEFAULTS.get(precision, _ROUGH))
-    return Limits(float(found["cosine"]), float(found["agreement"]))
+    try:
+        found = gate.get(precision) or (gate.get("int8") if rough else None)
+        if found is None:
+            return Limits(*_DEFAULTS.get(precision, _ROUGH))
+        return Limits(float(found["cosine"]), float(found["agreement"]))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        wrong = "it does not give a cosine and an agreement for each precision"
+        raise BundleError("read gate of the bundle's recipe", wrong, "make the bundle again") from None
 
 
 def check_chains(
@@ -177,6 +183,10 @@ def check_text(bundle: Bundle, graph: GraphSpec, session: Session) -> Report:
     tensors: list[TensorCheck] = []
     with closing(session):
         for number, stored in enumerate(references(bundle, "text")):
+            missing = [spec.name for spec in graph.inputs if spec.name not in stored]
+            if missing:
+                found = f"reference {number} of the text encoder has no {missing[0]}"
+                raise BundleError(f"check {bundle.path} with its reference tensors", found, "export it again")
             feed = {spec.name: session.upload(stored[spec.name]) for spec in graph.inputs}
             outputs = {name: session.download(tensor) for name, tensor in session.run(feed).items()}
             tensors += _compare(("any", number), dict.fromkeys(outputs, graph.name), outputs, stored)
@@ -203,18 +213,33 @@ def references(bundle: Bundle, key: str) -> list[dict[str, Array]]:
     """The reference inputs and tensors of a canvas or of the text encoder.
 
     Raises:
-        BundleError: there are none, or one holds a NaN or an infinity, with which nothing can be compared.
+        BundleError: there are none, or one is not as documented, or holds a NaN or an infinity, with which nothing can
+            be compared.
     """
     stored = bundle.reference(key) if key in bundle.manifest.reference else []
     if not stored:
         todo = "export it again, or get a bundle that was packed with its reference tensors"
         raise BundleError(f"check {bundle.path} at {key}", "it holds no reference tensors for that", todo)
     for number, arrays in enumerate(stored):
-        for name, array in arrays.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                found = f"{name} of reference {number} at {key} holds {not_finite(array)}"
-                raise BundleError(f"check {bundle.path} with its reference tensors", found, "export it again")
+        for name, problem in _problems(key, arrays):
+            found = f"{name} of reference {number} at {key} {problem}"
+            raise BundleError(f"check {bundle.path} with its reference tensors", found, "export it again")
     return stored
+
+
+def _problems(key: str, arrays: Mapping[str, Array]) -> Iterator[tuple[str, str]]:
+    """Array → what is wrong with it."""
+    for name, (kind, axes) in ({} if key == "text" else _STORED).items():
+        array = arrays.get(name)
+        if array is None or array.dtype.kind != kind or array.ndim != axes:
+            yield name, "is missing, or has another type or other axes than it should"
+        elif name in ("image", "labels") and size_text(array.shape[:2]) != key:
+            yield name, f"has the shape {array.shape}"
+    for name, array in arrays.items():
+        if name.startswith(_PREFIX) and array.dtype.kind != "f":
+            yield name, f"is {array.dtype}"
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            yield name, f"holds {not_finite(array)}"
 
 
 def run_reference(pipeline: Pipeline, chain: Chain, stored: Mapping[str, Array], canvas: Size) -> dict[str, Array]:

@@ -129,10 +129,12 @@ def _common(bundle: Bundle, spec: GraphSpec, master: GraphSpec) -> dict[str, str
 
 
 def _distance(found: Array, wanted: Array) -> float:
-    """Relative to what is wanted; infinite if there is a NaN."""
-    if not np.isfinite(found).all():
+    """Relative to what is wanted; infinite if there is a NaN, or an infinity that only one of them has."""
+    apart = found != wanted  # a mask's infinities are equal, and no distance
+    if not (np.isfinite(found[apart]).all() and np.isfinite(wanted[apart]).all()):
         return float("inf")
-    return float(np.linalg.norm(found - wanted)) / max(float(np.linalg.norm(wanted)), 1e-30)
+    length = float(np.linalg.norm(wanted[np.isfinite(wanted)]))
+    return float(np.linalg.norm(found[apart] - wanted[apart])) / max(length, 1e-30)
 
 
 def _growth(before: float, after: float) -> float:

@@ -159,7 +159,7 @@ class _Flushed:
 
 
 def _resolved(recipe: Recipe, model: Any, text: TextEncoder | None) -> dict[str, Any]:
-    """What the runtime reads of the recipe, as JSON."""
+    """The recipe and what the tensors told, as JSON; the runtime reads a part of it."""
     family = FAMILIES[recipe.family]
     return {
         **family.resolved(model, recipe),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from typing import Any
 
@@ -52,10 +52,6 @@ class Recipe:
     gate: dict[str, dict[str, float]]
     options: dict[str, Any]
     hub: dict[str, str] = field(default_factory=dict)
-
-    def plain(self) -> dict[str, Any]:
-        """The recipe as JSON values."""
-        return asdict(self)
 
 
 def preset_names() -> list[str]:

@@ -6,7 +6,6 @@ engine, small enough to travel. The label map is whole.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgeseg.closeness import sample
 from edgeseg.preprocess import resize_rgb
 from edgeseg.reference import UNDECIDED
 from edgeseg.schema import Size
 
-SAMPLES = 16384
 IMAGES = 2  # per canvas, at least
 CLASSES = 20
 
@@ -56,12 +55,6 @@ def photo_on(canvas: Size, rgb: UInt8) -> UInt8:
     return resize_rgb(rgb[top : top + rows, left : left + columns], canvas)
 
 
-def sample(tensor: Tensor | npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """At most 16384 numbers of a tensor, evenly strided, float32."""
-    flat = np.asarray(tensor, dtype=np.float32).ravel()
-    return flat[:: math.ceil(flat.size / SAMPLES)].copy()
-
-
 def labels(masks: Tensor, class_probs: Tensor, canvas: Size) -> npt.NDArray[np.uint16]:
     """Mask logits (1, Q, h, w) and class probabilities (1, Q, C) → label map (H, W), as the authors compose it.
 
@@ -85,7 +78,7 @@ def write_case(
 ) -> None:
     """One .npz: `inputs` whole, `tensors` as samples under "tensor:<name>", and the label map if there is one."""
     arrays: dict[str, Any] = dict(inputs)
-    arrays.update({f"tensor:{name}": sample(tensor) for name, tensor in tensors.items()})
+    arrays.update({f"tensor:{name}": sample(np.asarray(tensor)) for name, tensor in tensors.items()})
     if composed is not None:
         arrays["labels"] = composed
     np.savez_compressed(path, **arrays)

@@ -134,6 +134,8 @@ class Run:
         device = self.objective.text.device
         rgb, labels = batch.rgb.to(device), batch.labels.to(device)
         loss: Tensor = self.objective(rgb, labels, batch.valid)
+        if not math.isfinite(float(loss.detach())):
+            raise SystemExit(f"the loss of step {step} is {float(loss.detach())}; lower the rate, or use another seed")
         self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.objective.parameters(), CLIP_NORM)

@@ -67,8 +67,7 @@ def _text(bundle: Bundle, plan: Plan) -> tuple[TensorCheck, ...]:
     graphs = [graph for graph in bundle.manifest.graphs if (graph.name, graph.precision) == ("text", wanted)]
     if not graphs or "text" not in bundle.manifest.reference:
         return ()
-    session = plan.open_text(bundle, graphs[0], bundle.graph_files(graphs[0]))
-    return check_text(bundle, graphs[0], session).tensors
+    return check_text(bundle, graphs[0], plan.open_text(bundle, graphs[0])).tensors
 
 
 def _body(plan: Plan, report: Report) -> dict[str, object]:

@@ -44,8 +44,8 @@ def vocab(
     request = resolve_classes(**classes)
     opened, encoded = Bundle.open(bundle), [0]
 
-    def open_session(graph: GraphSpec, path: Path) -> Session:
-        return choose(opened, [graph.name], Request(backend=backend)).open_text(opened, graph, path)
+    def open_session(graph: GraphSpec, _path: Path) -> Session:
+        return choose(opened, [graph.name], Request(backend=backend)).open_text(opened, graph)
 
     with progress_bar("encoding class names", shown=not as_json) as show:
 

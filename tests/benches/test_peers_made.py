@@ -47,7 +47,7 @@ def test_engines_that_an_interrupted_call_did_not_get_to_are_built_at_the_next(w
 def test_int8_graphs_are_made_once_and_their_engines_not_at_all(work, commands):
     made.int8(work)
     assert verbs(commands) == ["build", "quantize"]
-    assert commands[0][-1] == "fp32"
+    assert "fp32" in commands[0]
 
 
 @pytest.mark.onnx

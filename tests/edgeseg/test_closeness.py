@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgeseg.closeness import cosine_of_rows, difference, sample
+from edgeseg.closeness import SAMPLES, cosine_of_rows, difference, sample
 
 
 def embeddings(rows, width):
@@ -34,3 +34,9 @@ def test_a_row_of_zeros_is_equal_to_zeros_alone():
     assert cosine_of_rows(zeros, sample(zeros)) == 1
     assert cosine_of_rows(zeros, sample(wanted)) == 0
     assert cosine_of_rows(wanted, sample(zeros)) == 0
+
+
+def test_rows_without_a_sample_do_not_count_as_right():
+    wanted = np.ones((8 * SAMPLES, 1), np.float32)
+    assert cosine_of_rows(wanted, sample(wanted)) == 1
+    assert cosine_of_rows(-wanted, sample(wanted)) == -1

@@ -52,7 +52,7 @@ def test_a_wrong_command_line_gives_one_line_and_its_exit_code(place, monkeypatc
     unchanged()
 
 
-@pytest.mark.parametrize("photos", [1, 3])
+@pytest.mark.parametrize("photos", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_reference_inputs_are_the_photos_in_the_middle_of_each_canvas(tmp_path, photos):
     """A landscape and two squares on an upright canvas, whose pixels tell where they were."""
     y, x = np.mgrid[:64, :192].astype(np.uint8)
@@ -74,6 +74,7 @@ def test_reference_inputs_are_the_photos_in_the_middle_of_each_canvas(tmp_path, 
     assert (upright[0]["overlap"] != upright[1]["overlap"]).all()
 
 
+@pytest.mark.slow
 def test_the_command_prints_one_json_object_on_stdout(tmp_path):
     write_small(tmp_path, text=False)
     words = ["small-b.pth", "--family", "ebseg-b", "--size", "64x64", "--json"]

@@ -96,7 +96,7 @@ def small(small_bundle, tmp_path_factory):
 
 @pytest.mark.parametrize("precision", ["int8", "fp8"])
 @pytest.mark.parametrize("name", ["sam", "clip_trunk", "clip_tail"])
-@pytest.mark.parametrize("like", ["b", "l"])
+@pytest.mark.parametrize("like", ["b", pytest.param("l", marks=pytest.mark.slow)])
 def test_every_weighted_product_is_of_eight_bits_and_every_attention_one_kernel(small, like, name, precision):
     bundle = small(like, precision)
     for target in TARGETS[precision]:

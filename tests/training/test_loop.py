@@ -95,6 +95,16 @@ def test_a_second_cycle_starts_over_from_its_own_rate():
         plan.rate_at(600)
 
 
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
+    objective = make_objective()
+    with torch.no_grad():
+        objective.sam_classifier.bias.fill_(torch.nan)
+    run = Run(objective, Sampler(make_frames(1), CLASSES), make_plan(2), tmp_path)
+    with pytest.raises(SystemExit, match="loss of step 0 is nan"):
+        run.run(2, lambda average: 0.0, save_every=1)
+    assert not (tmp_path / "state.pt").exists()
+
+
 @pytest.mark.slow
 def test_the_loss_falls(tmp_path):
     run = train(tmp_path / "a", 60, batch=4)
