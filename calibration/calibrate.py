@@ -24,7 +24,7 @@ from .ranges import SCHEMA, Ranges
 from .sites import require_sites
 from .tap import Sink, TappedChain, sites_of
 
-NEVER = frozenset({"score", "rank", "text", "head", "aggregate"})
+NEVER = frozenset({"score", "rank", "text", "aggregate"})
 """Graphs without layers to quantize: in `head`, the fusion and the mask decoder, and in `aggregate`, LMSeg's decoder,
 rounding moves masks."""
 

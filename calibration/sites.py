@@ -13,7 +13,7 @@ are no layers and so stay as they are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx
 
@@ -109,6 +109,21 @@ def find_sites(model: onnx.ModelProto) -> Sites:
     )
     attentions = _attentions(graph, constants)
     return Sites(found, attentions, _peaks(graph, attentions))
+
+
+PARTS = {"head": "/pixel_decoder/transformer/"}
+"""Graphs of which a part is quantized: the feed-forward layers below this scope."""
+
+
+def parts(sites: Sites, graph: str) -> Sites:
+    """The sites of a bundle's graph, of which perhaps only a part is quantized."""
+    scope = PARTS.get(graph)
+    if scope is None:
+        return sites
+    cut = tuple(
+        replace(site, layers=tuple(layer for layer in site.layers if scope in layer.node)) for site in sites.layers
+    )
+    return Sites(tuple(site for site in cut if site.layers), (), sites.peaks)
 
 
 def require_sites(sites: Sites, name: str) -> Sites:

@@ -21,7 +21,7 @@ from edgeseg.schema import GraphSpec, Size, TensorSpec, size_text
 from .net import Net
 from .observe import observed
 from .photos import Photo
-from .sites import Sites, find_sites
+from .sites import Sites, find_sites, parts
 from .weights import WeightReader
 
 Sink = Callable[[str, Mapping[str, Array]], None]
@@ -89,7 +89,7 @@ class TappedChain:
 
     def _tap(self, bundle: Bundle, graph: GraphSpec, folder: Path) -> _Tap:
         net = load_net(bundle, graph)
-        model, names = observed(net.model, find_sites(net.model))
+        model, names = observed(net.model, parts(find_sites(net.model), net.name))
         path = folder / f"{graph.name}-{size_text(graph.canvas)}.onnx"
         path.write_bytes(model.SerializeToString())
         for data in graph.data:
@@ -136,4 +136,4 @@ def beside(source: Path, folder: Path) -> None:
 def sites_of(bundle: Bundle, canvas: Size, names: set[str]) -> dict[str, tuple[Net, Sites]]:
     """The graphs of these names and their sites, as they are at this canvas."""
     nets = {graph.name: load_net(bundle, graph) for graph in image_graphs(bundle, canvas) if graph.name in names}
-    return {name: (net, find_sites(net.model)) for name, net in nets.items()}
+    return {name: (net, parts(find_sites(net.model), net.name)) for name, net in nets.items()}
