@@ -91,7 +91,7 @@ def export_bundle(
         canvases=canvases,
     )
     with Bundle.create(output, manifest, overwrite) as edit, torch.no_grad(), _Flushed():
-        _Exporter(edit, model, recipe, progress or (lambda *_: None)).export(manifest, text, photos)
+        _Exporter(edit, model, recipe, progress or (lambda *_: None), photos).export(manifest, text)
     return Bundle.open(output)
 
 
@@ -177,15 +177,17 @@ def _resolved(recipe: Recipe, model: Any, text: TextEncoder | None) -> dict[str,
 class _Exporter:
     """Writes one bundle. It keeps no graph: each is traced, written and dropped before the next."""
 
-    def __init__(self, edit: BundleEdit, model: Any, recipe: Recipe, progress: Progress) -> None:
+    def __init__(
+        self, edit: BundleEdit, model: Any, recipe: Recipe, progress: Progress, photos: Sequence[UInt8]
+    ) -> None:
         self.edit, self.model, self.recipe, self.progress = edit, model, recipe, progress
         self.family = FAMILIES[recipe.family]
         self.weights: dict[str, WeightFile] = {}
-        self.photos: Sequence[UInt8] = ()
+        self.photos = photos
         self.done = self.steps = 0
 
-    def export(self, manifest: Manifest, encoder: TextEncoder | None, photos: Sequence[UInt8]) -> None:
-        self.photos, canvases, pipeline = photos, manifest.canvases, get_pipeline(manifest)
+    def export(self, manifest: Manifest, encoder: TextEncoder | None) -> None:
+        canvases, pipeline = manifest.canvases, get_pipeline(manifest)
         plans = [plan.canvas for plan in self.family.plans(self.model, self.recipe, canvases[0])]
         shared = plans.count(None)  # those that fit any canvas, written once
         self.steps = len(canvases) * (len(plans) - shared + self._images) + shared + 1  # and, once, the text encoder
