@@ -3,8 +3,9 @@
 The cases, in this order:
 
 1. An image that has a canvas's size goes in as it is.
-2. It is resized by the recipe's rule; the smallest canvas that holds the result takes it, padded right and bottom.
-3. If none holds it, it is shrunk further, keeping its aspect, into the largest; under the rule "none" it is refused.
+2. Under the rule "stretch" it goes in as it is, on the largest canvas: the pipeline stretches it.
+3. It is resized by the recipe's rule; the smallest canvas that holds the result takes it, padded right and bottom.
+4. If none holds it, it is shrunk further, keeping its aspect, into the largest; under the rule "none" it is refused.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from edgeseg.errors import BundleError, InputError
 from edgeseg.schema import Size, size_text
 
-UNRESIZED = "none"
+UNRESIZED, STRETCH = "none", "stretch"
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ def place(
     mode, divisor = rule.get("mode"), int(recipe.get("divisor", 1))
     if resize not in (None, UNRESIZED):
         raise InputError("place the image", f"the resize rule {resize!r} is unknown", f"take {UNRESIZED!r} or leave it")
+    if mode == STRETCH:
+        if resize is not None:
+            found = "this family stretches every image over its canvas"
+            raise InputError("leave the image as large as it is", found, "leave the resize rule out")
+        return Placement(original, original, max(canvases, key=_area), True, None)
     if UNRESIZED in (mode, resize):
         return _unresized(original, canvases, divisor, asked=mode != UNRESIZED)
     if mode != "short-side":

@@ -15,7 +15,6 @@ import numpy as np
 
 from edgeseg.backends.base import Array, Session
 from edgeseg.chain import Chain
-from edgeseg.compose import compose
 from edgeseg.errors import BundleError, GateError
 from edgeseg.pipelines import Pipeline
 from edgeseg.placement import Placement
@@ -281,8 +280,8 @@ def _agreement(pipeline: Pipeline, found: Mapping[str, Array], stored: Mapping[s
     if not all(np.isfinite(array).all() for array in wanted_tensors.values()):
         return 0.0  # there is no label map
     placement = Placement(canvas, canvas, canvas, True, None)
-    logits, class_probs = pipeline.masks(wanted_tensors)
+    evidence = pipeline.evidence(wanted_tensors, (), placement)
     wanted = stored["labels"]
     decided = wanted != UNDECIDED
-    equal = compose(logits, class_probs, placement).labels[decided] == wanted[decided]
+    equal = evidence.compose().labels[decided] == wanted[decided]
     return float(equal.mean()) if equal.size else 1.0

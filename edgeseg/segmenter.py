@@ -16,14 +16,13 @@ from edgeseg.backends.base import Backend
 from edgeseg.bundle import Bundle
 from edgeseg.chain import Observer
 from edgeseg.chains import Chains
-from edgeseg.compose import Composition, compose, compose_scored
 from edgeseg.errors import EdgesegError, InputError, StorageError
 from edgeseg.images import ImageOptions, LoadedImage, load
 from edgeseg.pipelines import get_pipeline
 from edgeseg.placement import Placement, place
 from edgeseg.preprocess import resize_rgb
 from edgeseg.schema import EngineSpec, Size, size_text
-from edgeseg.segmentation import Masks, Segmentation
+from edgeseg.segmentation import Evidence, Segmentation
 from edgeseg.selection import Plan, Request, build_command, choose
 from edgeseg.vocabulary import ClassList, Vocabulary, VocabularyMaker
 from edgeseg.vocabulary.maker import Progress
@@ -110,7 +109,8 @@ class Segmenter:
             classes: names, or a `Vocabulary` made before.
             threshold: pixels whose best score is below it belong to none of the classes (label 65535).
             **options: `overlap`: name → whether the model was trained on it; `resize`: "none" leaves the image as large
-                as it is; `canvas`: (H, W), the one to use; `frame`, `bits16`, `max_pixels`: see `ImageOptions`.
+                as it is; `canvas`: (H, W), the one to use; `top_k`: how many classes the expensive graphs see, for a
+                family that can reject classes early; `frame`, `bits16`, `max_pixels`: see `ImageOptions`.
 
         Raises:
             InputError: the image or the class list cannot be used.
@@ -118,7 +118,7 @@ class Segmenter:
         with self._alone():
             loaded, masks, timer = self._masks(image, classes, options)
             with timer.step("compose"):
-                composed = _composed(masks, threshold)
+                composed = masks.compose(threshold)
         placement = masks.placement
         return Segmentation(
             composed.labels,
@@ -133,8 +133,8 @@ class Segmenter:
             composed.best,
         )
 
-    def masks(self, image: Any, classes: Classes, **options: Any) -> Masks:
-        """The query masks that the label map is made of. Arguments as for a call."""
+    def masks(self, image: Any, classes: Classes, **options: Any) -> Evidence:
+        """What the label map is made of: for EBSeg, the query masks (`Masks`). Arguments as for a call."""
         with self._alone():
             return self._masks(image, classes, options)[1]
 
@@ -190,9 +190,9 @@ class Segmenter:
         finally:
             self._busy.release()
 
-    def _masks(self, image: Any, classes: Classes, options: dict[str, Any]) -> tuple[LoadedImage, Masks, _Timer]:
+    def _masks(self, image: Any, classes: Classes, options: dict[str, Any]) -> tuple[LoadedImage, Evidence, _Timer]:
         timer, overlap = _Timer(), options.pop("overlap", None)
-        resize, canvas = options.pop("resize", None), options.pop("canvas", None)
+        resize, canvas, top_k = (options.pop(name, None) for name in ("resize", "canvas", "top_k"))
         with timer.step("read"):
             loaded = load(image, ImageOptions(**options))
         with timer.step("vocabulary"):
@@ -201,14 +201,13 @@ class Segmenter:
             placement = self._place(loaded, resize, canvas)
             rgb = resize_rgb(loaded.rgb, placement.valid)
             feed = self._pipeline.image_feed(rgb, placement.valid, placement.canvas)
-        feed |= self._pipeline.vocabulary_feed(vocabulary.embeddings, vocabulary.overlap)
+        feed |= self._pipeline.vocabulary_feed(vocabulary.embeddings, vocabulary.overlap, top_k)
         with timer.step("load"):
             chain = self._chains.chain(placement.canvas)
         with timer.step("chain"):
             result = chain.run(feed, self._pipeline.wanted, self.observer)
         timer.timings_ms |= {f"chain.{name}": value for name, value in result.timings_ms.items()}
-        logits, class_probs = self._pipeline.masks(result.tensors)
-        return loaded, Masks(logits, class_probs, vocabulary.names, placement), timer
+        return loaded, self._pipeline.evidence(result.tensors, vocabulary.names, placement), timer
 
     def _place(self, loaded: LoadedImage, resize: str | None, canvas: Size | None) -> Placement:
         height, width = loaded.rgb.shape[:2]
@@ -244,9 +243,3 @@ class Segmenter:
                     edit.add_engine(engine)
         except StorageError as error:
             self.plan = replace(self.plan, notes=(*self.plan.notes, f"gate results were not kept: {error.found}"))
-
-
-def _composed(masks: Masks, threshold: float | None) -> Composition:
-    if threshold is None:
-        return compose(masks.logits, masks.class_probs, masks.placement)
-    return compose_scored(masks.logits, masks.class_probs, masks.placement, threshold)

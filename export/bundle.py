@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import gc
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,18 +16,18 @@ import edgeseg
 from edgeseg.bundle import Bundle
 from edgeseg.bundle.edit import BundleEdit
 from edgeseg.errors import CheckpointError, InputError
-from edgeseg.preprocess import preprocess
+from edgeseg.pipelines import Pipeline, get_pipeline
 from edgeseg.schema import SCHEMA, Manifest, Size, Source, size_text
 from edgeseg.vocabulary.classes import data_lines, dataset_classes
 from edgeseg.vocabulary.maker import TOKENIZER_FILE, TOKENIZERS
 
-from . import ebseg, text_encoders
+from . import text_encoders
 from .checkpoint import file_digest, read_checkpoint
+from .families import FAMILIES
 from .graphs import GraphPlan
-from .nets.ebseg import EBSeg
 from .onnx_file import WeightFile, export_graph, graph_file_name
 from .recipe import Recipe, preset, preset_names
-from .reference import CLASSES, IMAGES, labels, reference_image, write_case
+from .reference import CLASSES, IMAGES, reference_image, write_case
 from .text_encoders import TextEncoder
 
 FOLDER = "graphs/fp32"
@@ -51,11 +50,11 @@ class Checkpoint:
 def export_bundle(
     checkpoint: Checkpoint, sizes: list[Size], output: Path, overwrite: bool = False, progress: Progress | None = None
 ) -> Bundle:
-    """Export an EBSeg checkpoint.
+    """Export a checkpoint of any family.
 
     Args:
         checkpoint: the file.
-        sizes: canvases (H, W), multiples of 32; empty for the preset's.
+        sizes: canvases (H, W); empty for the preset's.
         output: the bundle's directory.
         overwrite: take the place of a bundle that is there.
         progress: called with what is being done, the steps done and all steps.
@@ -63,11 +62,12 @@ def export_bundle(
     Raises:
         CheckpointError, DownloadError, InputError, BundleError, StorageError: nothing is left behind.
     """
-    for size in sizes:
-        ebseg.check_canvas(size)
     state = read_checkpoint(checkpoint.path)
     recipe = choose_recipe(checkpoint, state)
-    model = ebseg.load(checkpoint.path, state, recipe)
+    family = FAMILIES[recipe.family]
+    for size in sizes:
+        family.check_canvas(size)
+    model = family.load(checkpoint.path, state, recipe)
     del state
     text = _text_encoder(checkpoint, recipe, model)
     canvases = tuple(dict.fromkeys(sizes or recipe.canvases))
@@ -80,44 +80,51 @@ def export_bundle(
         name=recipe.name,
         source=source,
         recipe=_resolved(recipe, model, text),
-        images=ebseg.transforms(recipe),
+        images=family.transforms(recipe),
         canvases=canvases,
     )
     with Bundle.create(output, manifest, overwrite) as edit, torch.no_grad(), _Flushed():
-        _Exporter(edit, model, recipe, progress or (lambda *_: None)).export(canvases, text)
+        _Exporter(edit, model, recipe, progress or (lambda *_: None)).export(manifest, text)
     return Bundle.open(output)
 
 
 def choose_recipe(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> Recipe:
     """The preset that fits the tensors. Raises CheckpointError if none does, or `--family` says otherwise."""
     asked = f"read the checkpoint {checkpoint.path}"
-    if not ebseg.is_ebseg(state):
+    found = [name for name, family in FAMILIES.items() if family.recognises(state)]
+    if not found:
         some = ", ".join(sorted(state)[:3])
-        todo = "give an EBSeg checkpoint (its keys begin with clip_visual_extractor, sem_seg_head, backbone)"
+        todo = "give a checkpoint of " + " or ".join(f"{name} ({family.KEYS})" for name, family in FAMILIES.items())
         raise CheckpointError(asked, f"its tensors are of no family that edgeseg knows ({some}, ...)", todo)
-    presets = [preset(name) for name in preset_names()]
+    family, every = FAMILIES[found[0]], [preset(name) for name in preset_names()]
     wanted = checkpoint.family
-    if wanted is not None and wanted not in {name for recipe in presets for name in (recipe.family, recipe.name)}:
+    if wanted is not None and wanted not in {name for recipe in every for name in (recipe.family, recipe.name)}:
         todo = f"choose from {', '.join(preset_names())}"
         raise InputError(f"use --family {wanted}", "there is no such family or preset", todo)
-    width, patch = ebseg.clip_sizes(state)
-    fitting = [recipe for recipe in presets if (recipe.clip_width, recipe.clip_patch) == (width, patch)]
+    presets = [recipe for recipe in every if recipe.family == found[0]]
+    if wanted is not None and wanted not in {name for recipe in presets for name in (recipe.family, recipe.name)}:
+        raise CheckpointError(asked, f"its tensors are those of the family {found[0]}", "leave --family out")
+    width, patch = family.clip_sizes(state)
+    alike = [recipe for recipe in presets if (recipe.clip_width, recipe.clip_patch) == (width, patch)]
+    fitting = [recipe for recipe in alike if family.fits(state, recipe)]
     named = [recipe for recipe in presets if wanted == recipe.name]
     if named and fitting and named[0] not in fitting:
-        found = f"its CLIP has width {width} and patch {patch}, which is {fitting[0].name}, not {wanted}"
-        raise CheckpointError(asked, found, "leave --family out")
+        problem = f"its CLIP has width {width} and patch {patch}, which is {fitting[0].name}, not {wanted}"
+        raise CheckpointError(asked, problem, "leave --family out")
     if named:
         return named[0]
     if not fitting:
-        found = f"no preset has a CLIP of width {width} and patch {patch}"
-        raise CheckpointError(asked, found, f"name the nearest preset: --family {' or '.join(preset_names())}")
+        problem = f"no preset has a CLIP of width {width} and patch {patch}"
+        names = " or ".join(recipe.name for recipe in presets)
+        raise CheckpointError(asked, problem, f"name the nearest preset: --family {names}")
     return fitting[0]
 
 
-def _text_encoder(checkpoint: Checkpoint, recipe: Recipe, model: EBSeg) -> TextEncoder | None:
+def _text_encoder(checkpoint: Checkpoint, recipe: Recipe, model: Any) -> TextEncoder | None:
     """The recipe's text encoder, in whose space the model's embeddings must lie."""
-    text = text_encoders.find(recipe.text_encoder, ebseg.text_tower(model), checkpoint.text_encoder)
-    embedding = model.config.clip.embedding
+    family = FAMILIES[recipe.family]
+    text = text_encoders.find(recipe.text_encoder, family.text_tower(model), checkpoint.text_encoder)
+    embedding = family.embedding(model)
     if text and text.width != embedding:
         found = (
             f"its CLIP makes embeddings of {embedding} values, its text encoder, {recipe.text_encoder}, {text.width}"
@@ -137,23 +144,18 @@ class _Flushed:
         torch.set_flush_denormal(False)
 
 
-def _resolved(recipe: Recipe, model: EBSeg, text: TextEncoder | None) -> dict[str, Any]:
+def _resolved(recipe: Recipe, model: Any, text: TextEncoder | None) -> dict[str, Any]:
     """What the runtime reads of the recipe, as JSON."""
-    config = model.config
+    family = FAMILIES[recipe.family]
     return {
+        **family.resolved(model, recipe),
         "resize": recipe.resize,
-        "divisor": ebseg.DIVISOR,
-        "mask_stride": ebseg.MASK_STRIDE,
-        "queries": config.decoder.queries,
-        "embedding": config.clip.embedding,
-        "clip_scale": recipe.clip_scale,
-        "ensemble": recipe.ensemble,
+        "embedding": family.embedding(model),
         "templates": data_lines(f"templates-{recipe.templates}.txt"),
         "training_classes": data_lines(f"training-{recipe.training_classes}.txt"),
         "text_encoder": recipe.text_encoder,
         "text_context": text.context if text else 0,
         "text_source": asdict(text.source) if text and text.source else None,
-        "logit_scale": round(math.exp(float(cast(Tensor, model.ov_classifier.logit_scale))), 4),
         "gate": recipe.gate,
     }
 
@@ -161,17 +163,21 @@ def _resolved(recipe: Recipe, model: EBSeg, text: TextEncoder | None) -> dict[st
 class _Exporter:
     """Writes one bundle. It keeps no graph: each is traced, written and dropped before the next."""
 
-    def __init__(self, edit: BundleEdit, model: EBSeg, recipe: Recipe, progress: Progress) -> None:
+    def __init__(self, edit: BundleEdit, model: Any, recipe: Recipe, progress: Progress) -> None:
         self.edit, self.model, self.recipe, self.progress = edit, model, recipe, progress
+        self.family = FAMILIES[recipe.family]
         self.weights: dict[str, WeightFile] = {}
         self.done = self.steps = 0
 
-    def export(self, canvases: tuple[Size, ...], encoder: TextEncoder | None) -> None:
-        self.steps = len(canvases) * (4 + IMAGES) + 2  # and, once, the text encoder and the scoring
+    def export(self, manifest: Manifest, encoder: TextEncoder | None) -> None:
+        canvases, pipeline = manifest.canvases, get_pipeline(manifest)
+        plans = [plan.canvas for plan in self.family.plans(self.model, self.recipe, canvases[0])]
+        shared = plans.count(None)  # those that fit any canvas, written once
+        self.steps = len(canvases) * (len(plans) - shared + IMAGES) + shared + 1  # and, once, the text encoder
         try:
             text = self._text(encoder)
             for i, canvas in enumerate(canvases):
-                self._canvas(canvas, text, with_score=i == 0)
+                self._canvas(canvas, text, pipeline, first=i == 0)
         finally:
             for file in self.weights.values():
                 file.close()
@@ -186,7 +192,7 @@ class _Exporter:
         self._step("text encoder")
         if encoder is None:
             random = torch.Generator().manual_seed(0)
-            directions = torch.randn(CLASSES, self.model.config.clip.embedding, generator=random)
+            directions = torch.randn(CLASSES, self.family.embedding(self.model), generator=random)
             return torch.nn.functional.normalize(directions, dim=-1)
         path = self.edit.stage(TOKENIZER_FILE)
         path.write_text(encoder.tokenizer, "utf-8")
@@ -200,31 +206,26 @@ class _Exporter:
         self.edit.add_reference("text", reference)
         return embeddings
 
-    def _canvas(self, canvas: Size, text: Tensor, with_score: bool) -> None:
-        plans = [*ebseg.graphs(self.model, self.recipe, canvas), ebseg.score_graph(self.model)]
+    def _canvas(self, canvas: Size, text: Tensor, pipeline: Pipeline, first: bool) -> None:
+        plans = self.family.plans(self.model, self.recipe, canvas)
         for number in range(IMAGES):
             image = reference_image(canvas, number)
-            values = self._inputs(image, canvas, text, number)
-            inputs = {"image": image, "text": values["text"].numpy(), "overlap": values["overlap"].numpy()}
+            # Both kinds of class, trained and new, so that both branches of a scoring are checked.
+            overlap = (np.arange(len(text)) % 2 == number % 2).astype(np.float32)
+            inputs = {"image": image, "text": text.numpy(), "overlap": overlap}
+            images = pipeline.image_feed(image, canvas, canvas)
+            named = pipeline.vocabulary_feed(inputs["text"], overlap)
+            values = {name: torch.from_numpy(array) for name, array in {**images, **named}.items()}
             for plan in plans:
-                first = number == 0 and (plan.canvas is not None or with_score)
-                self._step(f"{plan.name} {size_text(plan.canvas)}") if first else None
-                values.update(self._write(plan, values) if first else _run(plan, values))
+                new = number == 0 and (plan.canvas is not None or first)
+                self._step(f"{plan.name} {size_text(plan.canvas)}") if new else None
+                values.update(self._write(plan, values) if new else _run(plan, values))
             self._step(f"reference {number} {size_text(canvas)}")
             name = f"reference/{size_text(canvas)}-{number}.npz"
-            tensors = {key: value for key, value in values.items() if key not in inputs}
-            composed = labels(values["mask_logits"], values["class_probs"], canvas)
+            tensors = {key: value for key, value in values.items() if key not in named}
+            composed = self.family.labels(values, canvas)
             write_case(self.edit.stage(name), inputs, tensors, composed)
             self.edit.add_reference(size_text(canvas), name)
-
-    def _inputs(self, image: Any, canvas: Size, text: Tensor, number: int) -> dict[str, Tensor]:
-        images = {
-            name: torch.from_numpy(preprocess(image, canvas, transform, canvas))
-            for name, transform in ebseg.transforms(self.recipe).items()
-        }
-        # Both kinds of class, trained and new, so that both branches of the scoring are checked.
-        overlap = torch.from_numpy((np.arange(len(text)) % 2 == number % 2).astype(np.float32))
-        return {**images, "text": text, "overlap": overlap}
 
     def _write(self, plan: GraphPlan, example: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Export one graph into the bundle; returns torch's outputs for the example."""

@@ -15,6 +15,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+# Family → the keys of its recipes' table `options`.
+OPTIONS = {"ebseg": {"clip_scale", "decoder_heads", "ensemble"}}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -23,12 +26,10 @@ class Recipe:
     Attributes:
         family, name: which exporter reads it, and the preset's own name.
         hub: {"repository", "file"} of the published checkpoint; empty if there is none.
+        options: what only this family knows, see its export module; the keys are those of `OPTIONS`.
         licence: of the published weights.
         canvases: default sizes, (H, W).
         clip_width, clip_patch: by which a checkpoint is recognised.
-        clip_scale: CLIP's input as a fraction of the canvas.
-        decoder_heads: attention heads of pixel and mask decoder.
-        ensemble: exponents alpha, beta, gamma of the scoring.
         resize: the authors' rule, see `edgeseg.placement`.
         text_encoder: kind, one of `text_encoders.KINDS`.
         templates, training_classes: names of data files of `edgeseg.data`.
@@ -41,14 +42,12 @@ class Recipe:
     canvases: tuple[Size, ...]
     clip_width: int
     clip_patch: int
-    clip_scale: float
-    decoder_heads: int
-    ensemble: dict[str, float]
     resize: dict[str, Any]
     text_encoder: str
     templates: str
     training_classes: str
     gate: dict[str, dict[str, float]]
+    options: dict[str, Any]
     hub: dict[str, str] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
@@ -75,6 +74,8 @@ def parse(text: str, name: str) -> Recipe:
     values = tomllib.loads(text)
     known = {f.name for f in fields(Recipe)}
     unknown, missing = set(values) - known, known - set(values) - {"hub"}
+    options, wanted = set(values.get("options", {})), OPTIONS.get(values.get("family", ""), set())
+    unknown, missing = unknown | (options - wanted), missing | (wanted - options)
     if unknown or missing:
         found = f"unknown keys {sorted(unknown)}, missing keys {sorted(missing)}"
         raise EdgesegError(f"read the recipe {name}", found, "mend the TOML file")

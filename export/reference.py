@@ -58,7 +58,11 @@ def labels(masks: Tensor, class_probs: Tensor, canvas: Size) -> npt.NDArray[np.u
     A pixel whose two best scores differ by less than 1e-4 of the best is `UNDECIDED`: rounding alone would decide it.
     """
     shown = F.interpolate(masks, size=canvas, mode="bilinear", align_corners=False)[0].sigmoid()
-    scores = torch.einsum("qc,qhw->chw", class_probs[0], shown)
+    return decided(torch.einsum("qc,qhw->chw", class_probs[0], shown))
+
+
+def decided(scores: Tensor) -> npt.NDArray[np.uint16]:
+    """Scores (C, H, W) → label map, `UNDECIDED` where the two best are as close as `labels` says."""
     best = scores.topk(2, dim=0) if len(scores) > 1 else None
     chosen = scores.argmax(0).numpy().astype(np.uint16)
     if best is not None:

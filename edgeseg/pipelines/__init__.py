@@ -10,7 +10,9 @@ from edgeseg.errors import BundleError
 
 if TYPE_CHECKING:
     from edgeseg.backends.base import Array
+    from edgeseg.placement import Placement
     from edgeseg.schema import Manifest, Size
+    from edgeseg.segmentation import Evidence
 
 PIPELINES = {"ebseg": "edgeseg.pipelines.ebseg:EBSegPipeline"}
 
@@ -20,7 +22,7 @@ class Pipeline(Protocol):
 
     Attributes:
         graphs: names of the graphs that every image runs through.
-        wanted: the tensors that `masks` needs.
+        wanted: the tensors that `evidence` needs.
     """
 
     graphs: tuple[str, ...]
@@ -30,12 +32,21 @@ class Pipeline(Protocol):
         """Network inputs of a resized image. `rgb`: (H, W, 3) uint8, at least `valid` in size."""
         ...
 
-    def vocabulary_feed(self, embeddings: Array, overlap: Array) -> dict[str, Array]:
-        """Inputs that stand for the classes: (C, D) float32 unit rows and (C,) float32 flags."""
+    def vocabulary_feed(self, embeddings: Array, overlap: Array, top_k: int | None = None) -> dict[str, Array]:
+        """Inputs that stand for the classes: (C, D) float32 unit rows and (C,) float32 flags.
+
+        Args:
+            embeddings: of the classes.
+            overlap: 1 for a class that was trained.
+            top_k: classes that a cheap pass leaves for the expensive one; None leaves all that the graphs take.
+
+        Raises:
+            InputError: the family has no such pass, or `top_k` is not positive.
+        """
         ...
 
-    def masks(self, tensors: Mapping[str, Array]) -> tuple[Array, Array]:
-        """Mask logits (Q, h, w) and class probabilities (Q, C), float32 and finite. Raises BackendError."""
+    def evidence(self, tensors: Mapping[str, Array], names: tuple[str, ...], placement: Placement) -> Evidence:
+        """What the class scores are computed from. Raises BackendError where a tensor is not finite."""
         ...
 
 

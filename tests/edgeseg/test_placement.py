@@ -95,7 +95,14 @@ def test_resizing_can_be_turned_off_whatever_the_recipe_says():
         place((360, 480), CANVASES, RECIPE, resize="stretch")
 
 
-@pytest.mark.parametrize("rule", [None, {"mode": "stretch"}, "none"])
+def test_mode_stretch_leaves_the_image_to_the_pipeline_on_the_largest_canvas():
+    placement = place((300, 700), ((384, 384), (640, 640)), {"resize": {"mode": "stretch"}})
+    assert (placement.valid, placement.canvas, placement.exact) == ((300, 700), (640, 640), True)
+    with pytest.raises(InputError, match="stretches every image"):
+        place((300, 700), ((384, 384),), {"resize": {"mode": "stretch"}}, resize="none")
+
+
+@pytest.mark.parametrize("rule", [None, {"mode": "squeeze"}, "none"])
 def test_unknown_rule_is_refused(rule):
     with pytest.raises(BundleError, match="resize rule"):
         place((640, 640), CANVASES, {"resize": rule})

@@ -19,6 +19,7 @@ from edgeseg.export.bundle import export_bundle
 from edgeseg.export.checkpoint import file_digest
 from edgeseg.export.recipe import preset
 from edgeseg.export.reference import labels, reference_image
+from edgeseg.preprocess import preprocess
 from edgeseg.schema import size_text
 from tests.export.small import EMBEDDING, small_config, small_state, write_small
 
@@ -70,7 +71,7 @@ def by_torch(made, canvas, classes):
     model, recipe = made
     image = reference_image(canvas, 9)
     values = {
-        name: torch.from_numpy(module.preprocess(image, canvas, transform, canvas))
+        name: torch.from_numpy(preprocess(image, canvas, transform, canvas))
         for name, transform in ebseg.transforms(recipe).items()
     }
     values |= {name: torch.from_numpy(array) for name, array in vocabulary(classes).items()}

@@ -29,9 +29,7 @@ licence = "test"
 canvases = ["64x64"]
 clip_width = 64
 clip_patch = 16
-clip_scale = 0.5
-decoder_heads = 8
-ensemble = { alpha = 0.09, beta = 0.3, gamma = 0.7 }
+options = { clip_scale = 0.5, decoder_heads = 8, ensemble = { alpha = 0.09, beta = 0.3, gamma = 0.7 } }
 resize = { mode = "none" }
 text_encoder = "minilm"
 templates = "vild"

@@ -154,7 +154,6 @@ def test_budget_in_miou_lifts_what_costs_it(bundle, tmp_path, monkeypatch):
 
 
 def fp32_labels(bundle, rgb, stored):
-    from edgeseg.compose import compose
     from edgeseg.placement import Placement
     from edgeseg.reference import run_reference
 
@@ -162,7 +161,7 @@ def fp32_labels(bundle, rgb, stored):
     chains = Chains(bundle, choose(bundle, pipeline.graphs, Request("onnxruntime", "fp32")), pipeline.graphs)
     tensors = run_reference(pipeline, chains.chain(CANVAS), stored | {"image": rgb}, CANVAS)
     chains.close()
-    return compose(*pipeline.masks(tensors), Placement(CANVAS, CANVAS, CANVAS, True, None)).labels
+    return pipeline.evidence(tensors, (), Placement(CANVAS, CANVAS, CANVAS, True, None)).compose().labels
 
 
 @pytest.mark.parametrize(
