@@ -24,8 +24,9 @@ from .ranges import SCHEMA, Ranges
 from .sites import require_sites
 from .tap import Sink, TappedChain, sites_of
 
-NEVER = frozenset({"score", "text", "head"})
-"""Graphs without layers to quantize: in `head`, the fusion and the mask decoder, rounding moves masks."""
+NEVER = frozenset({"score", "text", "head", "blip_itm_cam"})
+"""Graphs without layers to quantize: in `head`, the fusion and the mask decoder, rounding moves masks; a gradient, as
+in `blip_itm_cam`, is a difference of what is nearly equal."""
 
 SAVE_S = 20.0  # how much work an interruption may cost
 

@@ -225,8 +225,7 @@ def references(bundle: Bundle, key: str) -> list[dict[str, Array]]:
 
 def run_reference(pipeline: Pipeline, chain: Chain, stored: Mapping[str, Array], canvas: Size) -> dict[str, Array]:
     """Every tensor of the chain for one reference input, also what went in."""
-    feed = pipeline.image_feed(stored["image"], canvas, canvas)
-    feed |= pipeline.vocabulary_feed(stored["text"], stored["overlap"])
+    feed = pipeline.reference_feed(stored, canvas)
     outputs = {spec.name for link in chain.order for spec in link.graph.outputs}
     return feed | chain.run(feed, outputs).tensors
 

@@ -16,7 +16,10 @@ else:
     import tomli as tomllib
 
 # Family → the keys of its recipes' table `options`.
-OPTIONS = {"ebseg": {"clip_scale", "decoder_heads", "ensemble"}}
+OPTIONS = {
+    "ebseg": {"clip_scale", "decoder_heads", "ensemble"},
+    "pnp-ovss": {"layer", "head", "seed", "caption"},
+}
 
 
 @dataclass(frozen=True)

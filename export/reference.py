@@ -46,6 +46,12 @@ def reference_image(canvas: Size, number: int) -> UInt8:
     return made
 
 
+def embedded_case(image: UInt8, text: Tensor, number: int) -> dict[str, Any]:
+    """A case of a family whose classes are embeddings, every other one a training class."""
+    overlap = (np.arange(len(text)) % 2 == number % 2).astype(np.float32)
+    return {"image": image, "text": text.numpy(), "overlap": overlap}
+
+
 def sample(tensor: Tensor | npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """At most 16384 numbers of a tensor, evenly strided, float32."""
     flat = np.asarray(tensor, dtype=np.float32).ravel()

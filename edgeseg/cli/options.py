@@ -82,6 +82,17 @@ def resolve_classes(
     return ClassRequest(_overridden(source, overlap), overlap)
 
 
+def parse_settings(values: Sequence[str]) -> dict[str, str]:
+    """`--set NAME=VALUE` options as a mapping; the family reads the values. Raises InputError."""
+    made: dict[str, str] = {}
+    for value in values:
+        name, sign, text = value.partition("=")
+        if not sign or not name.strip():
+            raise InputError(f"use --set {value}", "it is not NAME=VALUE", "write it like --set rounds=2")
+        made[name.strip()] = text.strip()
+    return made
+
+
 def _read_source(
     classes: str | ClassList | None, file: Path | None, dataset: str | None, vocabulary: Path | None
 ) -> ClassList | Vocabulary:

@@ -10,11 +10,18 @@ from edgeseg.errors import BundleError
 
 if TYPE_CHECKING:
     from edgeseg.backends.base import Array
+    from edgeseg.bundle import Bundle
+    from edgeseg.chain import Chain
+    from edgeseg.pipelines.base import Look, Maker, OpenSession, Seen
     from edgeseg.placement import Placement
     from edgeseg.schema import Manifest, Size
     from edgeseg.segmentation import Evidence
+    from edgeseg.vocabulary import Vocabulary
 
-PIPELINES = {"ebseg": "edgeseg.pipelines.ebseg:EBSegPipeline"}
+PIPELINES = {
+    "ebseg": "edgeseg.pipelines.ebseg:EBSegPipeline",
+    "pnp-ovss": "edgeseg.pipelines.pnp_ovss:PnPPipeline",
+}
 
 
 class Pipeline(Protocol):
@@ -43,6 +50,22 @@ class Pipeline(Protocol):
         Raises:
             InputError: the family has no such pass, or `top_k` is not positive.
         """
+        ...
+
+    def vocabulary_maker(self, bundle: Bundle, open_session: OpenSession) -> Maker:
+        """What turns class names into a vocabulary; `open_session` opens a text encoder where the family has one."""
+        ...
+
+    def class_feed(self, vocabulary: Vocabulary) -> dict[str, Array]:
+        """Inputs that stand for the classes in one run of the chain. Raises InputError for another family's."""
+        ...
+
+    def reference_feed(self, stored: Mapping[str, Array], canvas: Size) -> dict[str, Array]:
+        """The chain's inputs of a reference case as the bundle holds it, made as for a photo."""
+        ...
+
+    def look(self, chain: Chain, image: Mapping[str, Array], look: Look) -> Seen:
+        """Run the graphs as often as the family does. `image`: from `image_feed`. Raises InputError, BackendError."""
         ...
 
     def evidence(self, tensors: Mapping[str, Array], names: tuple[str, ...], placement: Placement) -> Evidence:

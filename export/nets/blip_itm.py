@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .fixed import Fixed, Project
+from .free_heads import merge_heads, split_heads
 from .gradcam import (
     AttentionGradient,
     AttentionTape,
@@ -25,7 +26,7 @@ from .gradcam import (
     NormGradient,
     TapedNorm,
 )
-from .layers import attend, merge_heads, split_heads
+from .layers import attend
 
 EPSILON = 1e-12
 SEED_SCALE = 1024.0

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from .clip import ClipAttention
 from .fixed import Fixed
-from .layers import resize_grid, to_tokens
+from .layers import attend, resize_grid
 
 EPSILON = 1e-6
 
@@ -52,13 +52,19 @@ class BlipViT(Fixed):
     def forward(self, pixels: Tensor, keep: Tensor) -> Tensor:
         proj = cast(nn.Conv2d, self.patch_embed.proj)
         size = int(pixels.shape[-2]) // self.config.patch, int(pixels.shape[-1]) // self.config.patch
-        patches = to_tokens(F.conv2d(pixels, proj.weight, stride=proj.stride)) * to_tokens(keep)
+        patches = self._tokens(F.conv2d(pixels, proj.weight, stride=proj.stride)) * self._tokens(keep)
         patches = patches + self.derive("positions", lambda: self._positions(size))
         first = self.derive("class_token", lambda: self.cls_token + self.pos_embed[:, :1])
-        x = torch.cat((first.expand(patches.shape[0], -1, -1), patches), dim=1)
+        # One patch times zero gives the batch; `expand` would compute its shape in the graph.
+        x = torch.cat((patches[:, :1] * 0 + first, patches), dim=1)
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
+
+    def _tokens(self, image: Tensor) -> Tensor:
+        """(B, C, h, w) → (B, h*w, C), the extents but B constants."""
+        channels, cells = int(image.shape[1]), int(image.shape[2]) * int(image.shape[3])
+        return image.reshape(-1, channels, cells).transpose(1, 2)
 
     def _positions(self, size: tuple[int, int]) -> Tensor:
         """The table at this size, and the patch embedding's bias."""
@@ -83,7 +89,7 @@ class Block(nn.Module):
 
 
 class Attention(ClipAttention):
-    """Weights named as timm names them."""
+    """Weights named as timm names them. Only the batch may vary in the graph: the other extents are constants."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__(heads)
@@ -93,8 +99,12 @@ class Attention(ClipAttention):
     def fused(self) -> tuple[Tensor, Tensor]:
         return self.qkv.weight, self.qkv.bias
 
-    def output(self, y: Tensor) -> Tensor:
-        return self.proj(y)
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        length, width = int(x.shape[1]), int(x.shape[2])
+        q, k, v = (
+            self.flat(x, name).reshape(-1, length, self.heads, width // self.heads).transpose(1, 2) for name in "qkv"
+        )
+        return self.proj(attend(q, k, v, mask).transpose(1, 2).reshape(-1, length, width))
 
 
 class Mlp(nn.Module):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .layers import split_heads
+from .free_heads import split_heads
 
 
 class NormTape(NamedTuple):
