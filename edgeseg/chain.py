@@ -196,6 +196,9 @@ class Steps:
 
     def download(self, tensor: Tensor) -> Array:
         """A tensor as an array."""
+        if self._stream is not None and self._watch is not _NOBODY:
+            with self._watch.step("wait", None):
+                self._stream.synchronize()
         with self._watch.step("download", None):
             return self._host.download(tensor)
 

@@ -56,6 +56,10 @@ class Pipeline(Protocol):
         """What turns class names into a vocabulary; `open_session` opens a text encoder where the family has one."""
         ...
 
+    def stand_in(self, bundle: Bundle, count: int) -> Vocabulary:
+        """So many classes that stand in for real ones where only time is measured; no text encoder runs."""
+        ...
+
     def class_feed(self, vocabulary: Vocabulary) -> dict[str, Array]:
         """Inputs that stand for the classes in one run of the chain. Raises InputError for another family's."""
         ...

@@ -90,6 +90,18 @@ class EmbeddedClasses:
 
         return VocabularyMaker(bundle, open_session)
 
+    def stand_in(self, bundle: Bundle, count: int) -> Vocabulary:
+        """Classes of random directions, every other one a training class."""
+        import numpy as np
+
+        from edgeseg.vocabulary import Vocabulary
+        from edgeseg.vocabulary.recipe import TextRecipe
+
+        size = (count, TextRecipe.read(bundle.manifest.recipe).dimensions)
+        vectors = np.random.Generator(np.random.PCG64(count)).standard_normal(size).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return Vocabulary(tuple(f"class {i}" for i in range(count)), vectors, (np.arange(count) % 2).astype(np.float32))
+
     def reference_feed(self, stored: Mapping[str, Array], canvas: Size) -> dict[str, Array]:
         """The image's inputs and the classes'."""
         return self.image_feed(stored["image"], canvas, canvas) | self.vocabulary_feed(

@@ -68,6 +68,10 @@ class PnPPipeline:
         """Names as word pieces; there is no text encoder to open."""
         return WordMaker(bundle)
 
+    def stand_in(self, bundle: Bundle, count: int) -> Words:
+        """Made-up names."""
+        return WordMaker(bundle).vocabulary([f"class {i}" for i in range(count)])
+
     def vocabulary_feed(self, embeddings: Array, overlap: Array, top_k: int | None = None) -> dict[str, Array]:
         """Refused: the classes are no embeddings."""
         raise _no_embeddings()
