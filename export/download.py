@@ -30,6 +30,9 @@ def download(recipe: Recipe) -> Download:
     if not recipe.hub:
         todo = f"give the path of one; edgeseg's source tree has small ones, weights/{recipe.name}.safetensors"
         raise DownloadError(f"download {recipe.name}", "no checkpoint of it is on the hub", todo)
+    if "page" in recipe.hub:
+        todo = f"fetch {recipe.hub['file']} as {recipe.hub['page']} says, and give its path"
+        raise DownloadError(f"download {recipe.name}", "its authors keep the checkpoint elsewhere", todo)
     name = recipe.hub["file"]
     return fetch(recipe.hub["repository"], name, f"run: edgeseg export {name}")
 

@@ -30,6 +30,7 @@ from .nets.blip_itm import BlipItm, ItmConfig
 from .nets.blip_vit import BlipViT, VitConfig
 from .nets.salience import Salience
 from .recipe import Recipe
+from .text_encoders import BLIP_CONTEXT
 
 MEAN, STD = (122.7709383, 116.7460125, 104.09373615), (68.5005327, 66.6321579, 70.3231630)
 HEAD = 64  # channels of an attention head, in both encoders of every published size
@@ -40,7 +41,6 @@ IGNORED = re.compile(r"[a-z_]+_m\..*|(image|text|idx|ptr)_queue|queue_ptr|temp|(
 
 BATCH = (1, 1, 8)  # smallest, usual, largest
 MOST_CLASSES = 256  # in the captions of one image
-PATCHES = 10
 CASE = ((0, 4, 1), (0, 5, 2), (0, 7, 3), (1, 4, 3))  # classes of a reference case: caption, first token, tokens
 
 KEYS = "its keys begin with visual_encoder, text_encoder, itm_head"
@@ -185,10 +185,15 @@ def plans(model: Blip, recipe: Recipe, canvas: Size) -> list[GraphPlan]:
     inputs = ["cam", "pieces", "keep", "weight", "patches", "class_maps"]
     maps = {"class_maps": {0: "C"}, "class_maps_next": {0: "C"}}
     dynamic = {"cam": {0: "B", 1: "T"}, "pieces": {0: "B", 1: "C", 2: "T"}, **maps}
-    tokens = 3, 16, model.match.config.positions
+    tokens = 3, 16, _most_tokens(model)
     axes = {"B": BATCH, "T": tokens, "C": (1, 8, MOST_CLASSES)}
     score = GraphPlan("score", Salience(), canvas, inputs, ["keep_next", "class_maps_next"], dynamic, axes)
     return [_vit_plan(model, canvas), _match_plan(model, canvas, tokens), score]
+
+
+def _most_tokens(model: Blip) -> int:
+    """Of a caption: what the authors' code cuts captions at, or what the table of positions holds."""
+    return min(model.match.config.positions, BLIP_CONTEXT)
 
 
 def _vit_plan(model: Blip, canvas: Size) -> GraphPlan:
@@ -210,6 +215,7 @@ def resolved(model: Blip, recipe: Recipe) -> dict[str, Any]:
     return {
         "patch": model.visual_encoder.config.patch,
         "caption": recipe.options["caption"],
+        "tokens": _most_tokens(model),
         "start_token": config.words - 1,  # [ENC], which the last row of BLIP's table stands for
         "layer": config.layer,
         "head": config.head,
@@ -218,7 +224,10 @@ def resolved(model: Blip, recipe: Recipe) -> dict[str, Any]:
 
 
 def case(model: Blip, image: npt.NDArray[np.uint8], text: Tensor, number: int) -> dict[str, Any]:
-    """A round some way in: two captions that differ in length, random words, patches left out, maps added up."""
+    """A round some way in: two captions that differ in length, random words, patches left out.
+
+    The round leaves out no further ones: which they are is a choice that rounding may turn, not a number to compare.
+    """
     random = np.random.Generator(np.random.PCG64(number))
     config, patch = model.match.config, model.visual_encoder.config.patch
     grid = image.shape[0] // patch, image.shape[1] // patch
@@ -236,7 +245,7 @@ def case(model: Blip, image: npt.NDArray[np.uint8], text: Tensor, number: int) -
         "attn_mask": mask,
         "pieces": pieces,
         "weight": np.array([1 + number], np.float32),
-        "patches": np.array([PATCHES], np.float32),
+        "patches": np.zeros(1, np.float32),
         "class_maps": np.zeros((len(CASE), grid[0] * grid[1]), np.float32),
     }
 

@@ -102,4 +102,7 @@ def _reference_classes(bundle: Bundle) -> tuple[Any, Any, dict[str, Any]]:
         found = "it names no training classes that it can encode, and holds no reference tensors"
         raise InputError(f"measure {bundle.path}", found, "name some classes with --classes")
     stored = bundle.reference(key)[0]
+    if "text" not in stored:
+        found = "its classes are no embeddings, so there is nothing to compare its blocks on"
+        raise InputError(f"measure {bundle.path}", found, "compare the whole with `edgeseg verify`")
     return stored["text"], stored["overlap"], {"source": "reference", "count": len(stored["text"])}

@@ -10,8 +10,9 @@ from typing import TypeVar
 import click
 
 from edgeseg.errors import InputError
+from edgeseg.pipelines.base import Maker
 from edgeseg.vocabulary.classes import DATASETS, ClassList, class_list, dataset_classes, read_class_file
-from edgeseg.vocabulary.maker import Progress, VocabularyMaker
+from edgeseg.vocabulary.maker import Progress
 from edgeseg.vocabulary.vocabulary import Vocabulary
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -32,7 +33,7 @@ class ClassRequest:
     source: ClassList | Vocabulary
     overlap: dict[str, bool]
 
-    def vocabulary(self, maker: VocabularyMaker, progress: Progress | None = None) -> Vocabulary:
+    def vocabulary(self, maker: Maker, progress: Progress | None = None) -> Vocabulary:
         """The vocabulary: encoded by `maker`, or the one from the file once it is known to fit the maker's bundle."""
         if isinstance(self.source, Vocabulary):
             return maker.check(self.source)

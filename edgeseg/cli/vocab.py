@@ -12,9 +12,9 @@ from edgeseg.bundle import Bundle
 from edgeseg.cli import printable
 from edgeseg.cli.options import classes_options, resolve_classes
 from edgeseg.cli.terminal import print_json, progress_bar
+from edgeseg.pipelines import get_pipeline
 from edgeseg.schema import GraphSpec
 from edgeseg.selection import Request, choose
-from edgeseg.vocabulary import VocabularyMaker
 
 
 @click.command("vocab")
@@ -37,7 +37,7 @@ def vocab(bundle: Path, output: Path, backend: str | None, as_json: bool, **clas
             encoded[0] = done
             show(done, total)
 
-        made = request.vocabulary(VocabularyMaker(opened, open_session), report)
+        made = request.vocabulary(get_pipeline(opened.manifest).vocabulary_maker(opened, open_session), report)
     made.save(output)
     if as_json:
         listed = [{"name": name, "training": bool(seen)} for name, seen in zip(made.names, made.overlap, strict=True)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +38,11 @@ class Words(Vocabulary):
 
     pieces: Mapping[str, Pieces] = field(default_factory=dict)
     frame: tuple[Pieces, Pieces] = ((), ())
+
+    def save(self, path: Path) -> None:
+        """Refused: there is nothing that took time to make. Raises InputError."""
+        found = "this family reads names as they are, so there is nothing to keep"
+        raise InputError(f"write the vocabulary {path}", found, "give the names to `edgeseg run`")
 
 
 class WordMaker:

@@ -47,7 +47,7 @@ class PnPPipeline:
 
     def __init__(self, manifest: Manifest) -> None:
         self._transform = manifest.images["pixels"]
-        self._patch, self._tokens = int(manifest.recipe["patch"]), int(manifest.recipe["text_context"])
+        self._patch, self._tokens = int(manifest.recipe["patch"]), int(manifest.recipe["tokens"])
         height, width = manifest.canvases[0]
         self._cells = (height // self._patch) * (width // self._patch)
 
