@@ -9,6 +9,7 @@ import torch
 
 import edgeseg
 from edgeseg.bundle import Bundle
+from edgeseg.cli.verify import verify_plan
 from edgeseg.errors import CheckpointError, InputError
 from edgeseg.export import pnp_ovss
 from edgeseg.export.checkpoint import read_checkpoint
@@ -82,10 +83,11 @@ def test_vocabulary_must_be_the_checkpoints(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_bundle_segments_and_verifies(small):
+def test_bundle_verifies_and_segments(small):
     bundle, _ = small
     image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
     with edgeseg.open(bundle.path, backend="onnxruntime") as segmenter:
+        assert not verify_plan(bundle, segmenter.plan).failures
         result = segmenter(image, classes=["cat", "table", "dog of car"], settings={"filter": "none"})
         assert result.labels.shape == (70, 90)
         assert result.exact
