@@ -146,7 +146,7 @@ class Segmenter:
         """Encode class names once, for many images; `progress` gets (encoded, to encode). Raises InputError."""
         if self._maker is None:
             self._maker = self._pipeline.vocabulary_maker(
-                self.bundle, lambda graph, path: self.plan.open_text(self.bundle, graph, path)
+                self.bundle, lambda graph, _path: self.plan.open_text(self.bundle, graph)
             )
         if isinstance(classes, Vocabulary):
             checked = self._maker.check(classes)
@@ -165,8 +165,8 @@ class Segmenter:
             report = reference.check_chains(self.bundle, self._pipeline, chain, plan.canvases, *plan.all_precisions())
             self._settle(report, ungated)
         for graph, engine in plan.ungated_text(self.bundle):
-            session = plan.open_text(self.bundle, graph, self.bundle.graph_files(engine))
-            self._settle(reference.check_text(self.bundle, graph, session), [engine])
+            report = reference.check_text(self.bundle, graph, plan.open_text(self.bundle, graph))
+            self._settle(report, [engine])
 
     def close(self) -> None:
         """Free the engines."""

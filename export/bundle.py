@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,12 @@ from edgeseg.vocabulary.classes import data_lines, dataset_classes
 from edgeseg.vocabulary.maker import TOKENIZER_FILE, TOKENIZERS
 
 from . import text_encoders
-from .checkpoint import file_digest, read_checkpoint
-from .families import FAMILIES
+from .checkpoint import as_floats, file_digest, open_checkpoint
+from .families import FAMILIES, check_canvases
 from .graphs import GraphPlan
 from .onnx_file import WeightFile, export_graph, graph_file_name
 from .recipe import Recipe, preset, preset_names
-from .reference import CLASSES, IMAGES, reference_image, write_case
+from .reference import CLASSES, IMAGES, UInt8, photo_on, reference_image, write_case
 from .text_encoders import TextEncoder
 
 FOLDER = "graphs/fp32"
@@ -47,7 +47,13 @@ class Checkpoint:
 
 
 def export_bundle(
-    checkpoint: Checkpoint, sizes: list[Size], output: Path, overwrite: bool = False, progress: Progress | None = None
+    checkpoint: Checkpoint,
+    sizes: list[Size],
+    output: Path,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    *,
+    photos: Sequence[UInt8] = (),
 ) -> Bundle:
     """Export a checkpoint of any family.
 
@@ -57,17 +63,18 @@ def export_bundle(
         output: the bundle's directory.
         overwrite: take the place of a bundle that is there.
         progress: called with what is being done, the steps done and all steps.
+        photos: (H, W, 3) uint8 RGB, of any size, that the reference tensors are made of; without any, made-up scenes.
 
     Raises:
         CheckpointError, DownloadError, InputError, BundleError, StorageError: nothing is left behind.
     """
-    state = read_checkpoint(checkpoint.path)
-    recipe = choose_recipe(checkpoint, state)
+    check_canvases(sizes, _possible(checkpoint.family))
+    opened = open_checkpoint(checkpoint.path)
+    recipe = choose_recipe(checkpoint, opened)
+    check_canvases(sizes, [recipe.family])  # before the weights are read
     family = FAMILIES[recipe.family]
-    for size in sizes:
-        family.check_canvas(size)
-    model = family.load(checkpoint.path, state, recipe)
-    del state
+    model = family.load(checkpoint.path, as_floats(checkpoint.path, opened), recipe)
+    del opened
     text = _text_encoder(checkpoint, recipe, model)
     canvases = tuple(dict.fromkeys(sizes or recipe.canvases))
     licence = f"{recipe.licence}; text encoder: {text.source.licence}" if text and text.source else recipe.licence
@@ -83,8 +90,15 @@ def export_bundle(
         canvases=canvases,
     )
     with Bundle.create(output, manifest, overwrite) as edit, torch.no_grad(), _Flushed():
-        _Exporter(edit, model, recipe, progress or (lambda *_: None)).export(manifest, text)
+        _Exporter(edit, model, recipe, progress or (lambda *_: None)).export(manifest, text, photos)
     return Bundle.open(output)
+
+
+def _possible(wanted: str | None) -> list[str]:
+    """The families that a checkpoint may be of, by the name that the user gave: a family's, a preset's or none."""
+    presets = [preset(name) for name in preset_names()]
+    named = {recipe.family for recipe in presets if wanted in (None, recipe.family, recipe.name)}
+    return [name for name in FAMILIES if name in named]
 
 
 def choose_recipe(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> Recipe:
@@ -144,7 +158,7 @@ class _Flushed:
 
 
 def _resolved(recipe: Recipe, model: Any, text: TextEncoder | None) -> dict[str, Any]:
-    """What the runtime reads of the recipe, as JSON."""
+    """The recipe and what the tensors told, as JSON; the runtime reads a part of it."""
     family = FAMILIES[recipe.family]
     return {
         **family.resolved(model, recipe),
@@ -166,13 +180,14 @@ class _Exporter:
         self.edit, self.model, self.recipe, self.progress = edit, model, recipe, progress
         self.family = FAMILIES[recipe.family]
         self.weights: dict[str, WeightFile] = {}
+        self.photos: Sequence[UInt8] = ()
         self.done = self.steps = 0
 
-    def export(self, manifest: Manifest, encoder: TextEncoder | None) -> None:
-        canvases, pipeline = manifest.canvases, get_pipeline(manifest)
+    def export(self, manifest: Manifest, encoder: TextEncoder | None, photos: Sequence[UInt8]) -> None:
+        self.photos, canvases, pipeline = photos, manifest.canvases, get_pipeline(manifest)
         plans = [plan.canvas for plan in self.family.plans(self.model, self.recipe, canvases[0])]
         shared = plans.count(None)  # those that fit any canvas, written once
-        self.steps = len(canvases) * (len(plans) - shared + IMAGES) + shared + 1  # and, once, the text encoder
+        self.steps = len(canvases) * (len(plans) - shared + self._images) + shared + 1  # and, once, the text encoder
         try:
             text = self._text(encoder)
             for i, canvas in enumerate(canvases):
@@ -181,6 +196,15 @@ class _Exporter:
             for file in self.weights.values():
                 file.close()
         self._step("files")
+
+    @property
+    def _images(self) -> int:
+        """Per canvas: a single photo counts for two, once for trained classes and once for new ones."""
+        return max(IMAGES, len(self.photos))
+
+    def _image(self, canvas: Size, number: int) -> UInt8:
+        photos = self.photos
+        return photo_on(canvas, photos[number % len(photos)]) if photos else reference_image(canvas, number)
 
     def _step(self, what: str) -> None:
         self.progress(what, self.done, self.steps)
@@ -208,10 +232,9 @@ class _Exporter:
         return embeddings
 
     def _canvas(self, canvas: Size, text: Tensor, pipeline: Pipeline, first: bool) -> None:
-        plans = self.family.plans(self.model, self.recipe, canvas)
-        for number in range(IMAGES):
-            image = reference_image(canvas, number)
-            inputs = self.family.case(self.model, image, text, number)
+        plans, images = self.family.plans(self.model, self.recipe, canvas), self.family.transforms(self.recipe)
+        for number in range(self._images):
+            inputs = self.family.case(self.model, self._image(canvas, number), text, number)
             feed = pipeline.reference_feed(inputs, canvas)
             values = {name: torch.from_numpy(array) for name, array in feed.items()}
             for plan in plans:
@@ -220,7 +243,7 @@ class _Exporter:
                 values.update(self._write(plan, values) if new else _run(plan, values))
             self._step(f"reference {number} {size_text(canvas)}")
             name = f"reference/{size_text(canvas)}-{number}.npz"
-            tensors = {key: value for key, value in values.items() if key not in inputs}
+            tensors = {key: value for key, value in values.items() if key not in feed or key in images}
             composed = self.family.labels(values, canvas)
             write_case(self.edit.stage(name), inputs, tensors, composed)
             self.edit.add_reference(size_text(canvas), name)

@@ -28,7 +28,8 @@ def download(recipe: Recipe) -> Download:
         StorageError: the hub's cache is full or cannot be written.
     """
     if not recipe.hub:
-        todo = f"give the path of one; edgeseg's source tree has small ones, weights/{recipe.name}.safetensors"
+        small = f"; edgeseg's source tree has it, weights/{recipe.name}.safetensors" if "tiny" in recipe.name else ""
+        todo = f"give the path of one; docs/export.md says where published files are{small}"
         raise DownloadError(f"download {recipe.name}", "no checkpoint of it is on the hub", todo)
     if "page" in recipe.hub:
         todo = f"fetch {recipe.hub['file']} as {recipe.hub['page']} says, and give its path"

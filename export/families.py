@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from edgeseg.errors import InputError
 from edgeseg.schema import ImageTransform, Size
 
-from . import ebseg, pnp_ovss
+from . import ebseg, lmseg, pnp_ovss
 from .checkpoint import StateDict
 from .graphs import GraphPlan
 from .recipe import Recipe
@@ -77,4 +78,19 @@ class Family(Protocol):
         ...
 
 
-FAMILIES: dict[str, Family] = {"ebseg": ebseg, "pnp-ovss": pnp_ovss}
+FAMILIES: dict[str, Family] = {"ebseg": ebseg, "lmseg": lmseg, "pnp-ovss": pnp_ovss}
+
+
+def check_canvases(canvases: list[Size], families: Iterable[str]) -> None:
+    """Refuse canvases that none of these families takes. Raises the first one's InputError."""
+    refused = None
+    for name in families:
+        try:
+            for canvas in canvases:
+                FAMILIES[name].check_canvas(canvas)
+        except InputError as error:
+            refused = refused or error
+        else:
+            return
+    if refused:
+        raise refused

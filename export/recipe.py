@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from typing import Any
 
@@ -18,6 +18,7 @@ else:
 # Family → the keys of its recipes' table `options`.
 OPTIONS = {
     "ebseg": {"clip_scale", "decoder_heads", "ensemble"},
+    "lmseg": {"side", "taps", "pooling", "names", "prompts", "sam"},
     "pnp-ovss": {"layer", "head", "seed", "caption"},
 }
 
@@ -53,10 +54,6 @@ class Recipe:
     gate: dict[str, dict[str, float]]
     options: dict[str, Any]
     hub: dict[str, str] = field(default_factory=dict)
-
-    def plain(self) -> dict[str, Any]:
-        """The recipe as JSON values."""
-        return asdict(self)
 
 
 def preset_names() -> list[str]:

@@ -6,7 +6,6 @@ engine, small enough to travel. The label map is whole.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgeseg.closeness import sample
+from edgeseg.preprocess import resize_rgb
 from edgeseg.reference import UNDECIDED
 from edgeseg.schema import Size
 
-SAMPLES = 16384
-IMAGES = 2  # per canvas
+IMAGES = 2  # per canvas, at least
 CLASSES = 20
 
 UInt8 = npt.NDArray[np.uint8]
@@ -46,16 +46,19 @@ def reference_image(canvas: Size, number: int) -> UInt8:
     return made
 
 
+def photo_on(canvas: Size, rgb: UInt8) -> UInt8:
+    """A photo (H, W, 3) uint8 RGB at the size of a canvas: the largest part of its middle of the canvas's shape."""
+    height, width = rgb.shape[:2]
+    rows = max(1, min(height, round(width * canvas[0] / canvas[1])))
+    columns = max(1, min(width, round(height * canvas[1] / canvas[0])))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return resize_rgb(rgb[top : top + rows, left : left + columns], canvas)
+
+
 def embedded_case(image: UInt8, text: Tensor, number: int) -> dict[str, Any]:
     """A case of a family whose classes are embeddings, every other one a training class."""
     overlap = (np.arange(len(text)) % 2 == number % 2).astype(np.float32)
     return {"image": image, "text": text.numpy(), "overlap": overlap}
-
-
-def sample(tensor: Tensor | npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """At most 16384 numbers of a tensor, evenly strided, float32."""
-    flat = np.asarray(tensor, dtype=np.float32).ravel()
-    return flat[:: math.ceil(flat.size / SAMPLES)].copy()
 
 
 def labels(masks: Tensor, class_probs: Tensor, canvas: Size) -> npt.NDArray[np.uint16]:
@@ -81,7 +84,7 @@ def write_case(
 ) -> None:
     """One .npz: `inputs` whole, `tensors` as samples under "tensor:<name>", and the label map if there is one."""
     arrays: dict[str, Any] = dict(inputs)
-    arrays.update({f"tensor:{name}": sample(tensor) for name, tensor in tensors.items()})
+    arrays.update({f"tensor:{name}": sample(np.asarray(tensor)) for name, tensor in tensors.items()})
     if composed is not None:
         arrays["labels"] = composed
     np.savez_compressed(path, **arrays)

@@ -13,9 +13,9 @@ from onnx import TensorProto
 from edgeseg.backends import get_backend
 from edgeseg.bundle import Bundle, BundleEdit
 from edgeseg.chain import Chain, Link
+from edgeseg.closeness import sample
 from edgeseg.pipelines import get_pipeline
 from edgeseg.placement import Placement
-from edgeseg.reference import sample
 from edgeseg.schema import GraphSpec, ImageTransform, Manifest, Size, Source, TensorSpec, size_text
 from tests.nets import Net, attention
 

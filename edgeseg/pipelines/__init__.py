@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PIPELINES = {
     "ebseg": "edgeseg.pipelines.ebseg:EBSegPipeline",
+    "lmseg": "edgeseg.pipelines.lmseg:LMSegPipeline",
     "pnp-ovss": "edgeseg.pipelines.pnp_ovss:PnPPipeline",
 }
 
@@ -30,10 +31,14 @@ class Pipeline(Protocol):
     Attributes:
         graphs: names of the graphs that every image runs through.
         wanted: the tensors that `evidence` needs.
+        by_row: the tensors whose rows each follow from a thresholded mask, which the gate judges row by row.
+        stored: what a reference case holds beside the image and its labels: array → its dtype's kind, its axes.
     """
 
     graphs: tuple[str, ...]
     wanted: tuple[str, ...]
+    by_row: tuple[str, ...]
+    stored: Mapping[str, tuple[str, int]]
 
     def image_feed(self, rgb: Array, valid: Size, canvas: Size) -> dict[str, Array]:
         """Network inputs of a resized image. `rgb`: (H, W, 3) uint8, at least `valid` in size."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeseg.errors import InputError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from edgeseg.schema import GraphSpec, Size
     from edgeseg.segmentation import Evidence
     from edgeseg.vocabulary import ClassList, Vocabulary
+    from edgeseg.vocabulary.bank import PromptBank
     from edgeseg.vocabulary.maker import Progress
 
 OpenSession = Callable[["GraphSpec", Path], "Session"]
@@ -62,6 +64,7 @@ class Maker(Protocol):
         classes: str | ClassList | Any,
         overlap: Mapping[str, bool] | None = None,
         progress: Progress | None = None,
+        bank: PromptBank | None = None,
     ) -> Vocabulary: ...
 
     def check(self, vocabulary: Vocabulary) -> Vocabulary: ...
@@ -71,6 +74,8 @@ class EmbeddedClasses:
     """A family whose graphs run once, with the classes' text embeddings as an input."""
 
     wanted: tuple[str, ...]
+    by_row: tuple[str, ...] = ()
+    stored: Mapping[str, tuple[str, int]] = MappingProxyType({"text": ("f", 2), "overlap": ("f", 1)})
 
     def image_feed(self, rgb: Array, valid: Size, canvas: Size) -> dict[str, Array]:
         """See `Pipeline`."""

@@ -24,6 +24,7 @@ class EBSegPipeline(EmbeddedClasses):
 
     graphs: tuple[str, ...] = ("sam", "clip_trunk", "head", "clip_tail", "score")
     wanted: tuple[str, ...] = ("mask_logits", "class_probs")
+    by_row: tuple[str, ...] = ("embedding_b", "embedding_d")
 
     def __init__(self, manifest: Manifest) -> None:
         self._images = manifest.images

@@ -23,6 +23,7 @@ from edgeseg.vocabulary.wordpiece import WordPieceTokenizer
 
 if TYPE_CHECKING:
     from edgeseg.bundle import Bundle
+    from edgeseg.vocabulary.bank import PromptBank
 
 Pieces = tuple[int, ...]
 
@@ -72,8 +73,12 @@ class WordMaker:
         classes: str | Iterable[str] | ClassList,
         overlap: Mapping[str, bool] | None = None,
         progress: Progress | None = None,
+        bank: PromptBank | None = None,
     ) -> Words:
         """Class names as word pieces; nothing is encoded, and `overlap` means nothing here. Raises InputError."""
+        if bank is not None:
+            found = "this family reads the names alone, in captions of its own"
+            raise InputError(f"use the prompt bank {bank.name}", found, "leave --bank out")
         names = class_list(classes).names
         pieces = {name: self._pieces(name) for name in names}
         if progress is not None:

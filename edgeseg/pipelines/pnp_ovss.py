@@ -7,6 +7,7 @@ class maps. Nothing is trained for it, and nothing is differentiated: the gradie
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,7 +33,15 @@ MAPS = "class_maps_next"
 REFERENCE = Settings(background="never")
 """Of reference cases: in a stored label map the number of the background says that rounding decides."""
 
-STORED = ("keep", "input_ids", "attn_mask", "pieces", "weight", "patches", "class_maps")
+_STORED = {
+    "keep": ("f", 4),
+    "input_ids": ("i", 2),
+    "attn_mask": ("i", 2),
+    "pieces": ("f", 3),
+    "weight": ("f", 1),
+    "patches": ("f", 1),
+    "class_maps": ("f", 2),
+}
 
 
 class PnPPipeline:
@@ -44,6 +53,8 @@ class PnPPipeline:
 
     graphs: tuple[str, ...] = ("blip_vit", "blip_itm_cam", "score")
     wanted: tuple[str, ...] = (MAPS,)
+    by_row: tuple[str, ...] = ()
+    stored: Mapping[str, tuple[str, int]] = MappingProxyType(_STORED)
 
     def __init__(self, manifest: Manifest) -> None:
         self._transform = manifest.images["pixels"]
@@ -62,7 +73,7 @@ class PnPPipeline:
 
     def reference_feed(self, stored: Mapping[str, Array], canvas: Size) -> dict[str, Array]:
         """A round some way in: patches are left out, and maps have been added up."""
-        return self.image_feed(stored["image"], canvas, canvas) | {name: stored[name] for name in STORED}
+        return self.image_feed(stored["image"], canvas, canvas) | {name: stored[name] for name in self.stored}
 
     def vocabulary_maker(self, bundle: Bundle, open_session: OpenSession) -> WordMaker:
         """Names as word pieces; there is no text encoder to open."""
@@ -83,6 +94,9 @@ class PnPPipeline:
 
     def look(self, chain: Chain, image: Mapping[str, Array], look: Look) -> Seen:
         """All rounds. Raises InputError, BackendError."""
+        if look.top_k is not None:
+            found = "it rejects classes by how well they match the image, not by their number"
+            raise InputError("use --top-k with PnP-OVSS", found, "set the least match: --set match=0.5")
         chosen, steps = settings(look.settings), chain.steps(look.observer)
         made = Rounds(steps, image, _words(look.vocabulary), chosen).run()
         maps = made.maps.reshape(-1, *image["keep"].shape[2:])

@@ -81,9 +81,9 @@ def test_text_encoder_runs_once_per_class_list(tiny, monkeypatch):
     with edgeseg.open(tiny.path) as segmenter:
         calls, opener = [], Plan.open_text
 
-        def counting(plan, bundle, graph, path):
+        def counting(plan, bundle, graph):
             calls.append(graph.name)
-            return opener(plan, bundle, graph, path)
+            return opener(plan, bundle, graph)
 
         monkeypatch.setattr(Plan, "open_text", counting)
         first = segmenter(RGB, CLASSES)

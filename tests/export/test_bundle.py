@@ -196,7 +196,7 @@ def test_repeated_sizes_are_exported_once_and_progress_reaches_its_end(tmp_path)
     assert "text" not in {graph.name for graph in bundle.manifest.graphs}
 
 
-@pytest.mark.parametrize("step", [0, 2, 6])
+@pytest.mark.parametrize("step", [0, 2, pytest.param(6, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["old.bundle", "new.bundle"])
 def test_ctrl_c_leaves_everything_as_it_was(place, step, name):
     folder, checkpoint, unchanged = place
@@ -211,7 +211,7 @@ def test_ctrl_c_leaves_everything_as_it_was(place, step, name):
 
 
 @pytest.mark.parametrize("name", ["old.bundle", "new.bundle"])
-@pytest.mark.parametrize("where", ["weights", "reference"])
+@pytest.mark.parametrize("where", ["weights", pytest.param("reference", marks=pytest.mark.slow)])
 def test_a_full_disk_leaves_everything_as_it_was(place, monkeypatch, where, name):
     folder, checkpoint, unchanged = place
 

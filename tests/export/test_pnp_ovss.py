@@ -10,11 +10,13 @@ import torch
 import edgeseg
 from edgeseg.bundle import Bundle
 from edgeseg.cli.verify import verify_plan
-from edgeseg.errors import CheckpointError, InputError
+from edgeseg.errors import BundleError, CheckpointError, InputError
 from edgeseg.export import pnp_ovss
 from edgeseg.export.checkpoint import read_checkpoint
-from edgeseg.pipelines.pnp_captions import Words
+from edgeseg.pipelines.pnp_captions import WordMaker, Words
 from edgeseg.pipelines.pnp_maps import ClassMaps
+from edgeseg.reference import references
+from edgeseg.vocabulary.bank import PromptBank
 from tests.export import small_blip
 
 pytestmark = [pytest.mark.torch, pytest.mark.onnx]
@@ -96,6 +98,27 @@ def test_bundle_verifies_and_segments(small):
         assert {"chain.blip_vit", "chain.blip_itm_cam", "chain.score"} <= set(result.timings_ms)
         with pytest.raises(InputError, match="round"):
             segmenter(image, classes=["cat"], settings={"round": 3})
+        with pytest.raises(InputError, match="use --top-k with PnP-OVSS"):
+            segmenter(image, classes=["cat", "table"], top_k=1)
+
+
+@pytest.mark.slow
+def test_prompt_banks_are_refused(small):
+    with pytest.raises(InputError, match="use the prompt bank"):
+        WordMaker(small[0]).vocabulary(["cat"], bank=PromptBank.open("voc-20"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("array", "found"),
+    [(None, "is missing"), (np.ones((6, 6), np.float32), "other axes"), (np.ones((1, 1, 6, 6), np.int32), "type")],
+)
+def test_reference_case_without_its_patches_is_refused(small, monkeypatch, array, found):
+    stored = small[0].reference("96x96")[0] | {"keep": array}
+    case = {name: value for name, value in stored.items() if value is not None}
+    monkeypatch.setattr(type(small[0]), "reference", lambda self, _: [case])
+    with pytest.raises(BundleError, match=f"keep of reference 0 at 96x96 .*{found}"):
+        references(small[0], "96x96")
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from edgeseg.calibration.cli import quantize
 from edgeseg.calibration.sensitivity.report import NAMES
 from edgeseg.calibration.sensitivity.verb import REPORT_FILE
 from edgeseg.chains import Chains
-from edgeseg.errors import BuildError, InputError
+from edgeseg.errors import BuildError, BundleError, InputError
 from edgeseg.pipelines import get_pipeline
 from edgeseg.reference import check_chains
 from edgeseg.selection import Request, choose
@@ -179,6 +179,14 @@ def test_options_that_say_nothing_are_refused(bundle, words, found):
     with pytest.raises(InputError, match=found):
         run(bundle.path, *words)
     assert Bundle.open(bundle.path).precisions() == ("fp32",)
+
+
+def test_training_classes_that_are_no_texts_are_refused(bundle):
+    from edgeseg.calibration.sensitivity import verb
+
+    bundle.manifest.recipe.update(templates=["a {}"], text_encoder="clip", training_classes=[1])
+    with pytest.raises(BundleError, match="read training_classes of the bundle's recipe"):
+        verb._training_classes(bundle)
 
 
 @pytest.mark.parametrize("value", ["-1", "101", "much"])
