@@ -16,10 +16,9 @@ import numpy.typing as npt
 
 from edgeseg.errors import BundleError, InputError
 from edgeseg.vocabulary.classes import ClassList, class_list
-from edgeseg.vocabulary.maker import TOKENIZER_FILE, Progress
+from edgeseg.vocabulary.maker import TOKENIZER_FILE, TOKENIZERS, Progress
 from edgeseg.vocabulary.tokenizer_file import padded
 from edgeseg.vocabulary.vocabulary import Vocabulary
-from edgeseg.vocabulary.wordpiece import WordPieceTokenizer
 
 if TYPE_CHECKING:
     from edgeseg.bundle import Bundle
@@ -64,7 +63,7 @@ class WordMaker:
         if not isinstance(caption, str) or type(start) is not int:
             found = "it does not say how a caption begins"
             raise BundleError("read the bundle's recipe", found, "make the bundle again with this version of edgeseg")
-        self._tokenizer = WordPieceTokenizer.open(bundle.file(TOKENIZER_FILE))
+        self._tokenizer = TOKENIZERS["captions"](bundle.file(TOKENIZER_FILE))
         *before, end = self._tokenizer.tokenize(caption)
         self._frame = (start, *before[1:]), (end,)
 
