@@ -21,7 +21,7 @@ from .net import Net
 from .opset import raise_opset
 from .qdq import Inserted, insert
 from .ranges import GraphRanges, Ranges
-from .sites import find_sites, parts
+from .sites import find_sites
 from .tap import load_net
 from .weights import WeightWriter
 
@@ -157,7 +157,7 @@ def wide_tensors(net: Net, ranges: GraphRanges | None) -> list[str]:
     """
     if ranges is None:
         return []
-    if weights_digest(net, parts(find_sites(net.model), net.name)) != ranges.weights:
+    if weights_digest(net, find_sites(net.model, net.within)) != ranges.weights:
         found = "the ranges were calibrated with other weights than the bundle holds"
         raise BuildError(f"quantize the graph {net.name}", found, "calibrate this bundle with --images")
     return wide_stream(net.graph, ranges.peaks)

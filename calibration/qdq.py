@@ -22,7 +22,7 @@ from . import smooth
 from .integers import KINDS, Kind
 from .net import Net
 from .ranges import GraphRanges
-from .sites import Layer, Product, Sites, find_sites, parts, require_sites
+from .sites import Layer, Product, Sites, find_sites, require_sites
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ def insert(net: Net, ranges: GraphRanges, precision: str = "int8", leave_out: Co
     Raises:
         BuildError: the graph has no layers, or the ranges are of another graph.
     """
-    sites = require_sites(parts(find_sites(net.model), net.name), net.name)
+    sites = require_sites(find_sites(net.model, net.within), net.name)
     smoothed = _smooth(net, ranges, sites)
     work = _Inserter(net, KINDS[precision], set(leave_out))
     for site in sites.layers:

@@ -13,7 +13,7 @@ are no layers and so stay as they are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import onnx
 
@@ -89,10 +89,12 @@ class Sites:
         return {tensor: name for name, tensor in self.peaks.items() if name.rpartition(":")[0] in products}
 
 
-def find_sites(model: onnx.ModelProto) -> Sites:
+def find_sites(model: onnx.ModelProto, within: str = "") -> Sites:
     """The sites of a graph whose nodes are named and whose constants are initialisers.
 
-    Its weights need not be loaded.
+    Args:
+        model: its weights need not be loaded.
+        within: only layers and attentions with this in their names; of the peaks, all.
     """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -100,30 +102,15 @@ def find_sites(model: onnx.ModelProto) -> Sites:
     grouped: dict[str, list[Layer]] = {}
     for node in graph.node:
         layer = _layer(node, constants, rows)
-        if layer is not None:
+        if layer is not None and within in layer.node:
             grouped.setdefault(node.input[0], []).append(layer)
     norms = _private_norms(graph, grouped)
     found = tuple(
         Site(min(layer.node for layer in layers), tensor, tuple(layers), norms.get(tensor))
         for tensor, layers in grouped.items()
     )
-    attentions = _attentions(graph, constants)
+    attentions = tuple(product for product in _attentions(graph, constants) if within in product.node)
     return Sites(found, attentions, _peaks(graph, attentions))
-
-
-PARTS = {"head": "/pixel_decoder/transformer/"}
-"""Graphs of which a part is quantized: the feed-forward layers below this scope."""
-
-
-def parts(sites: Sites, graph: str) -> Sites:
-    """The sites of a bundle's graph, of which perhaps only a part is quantized."""
-    scope = PARTS.get(graph)
-    if scope is None:
-        return sites
-    cut = tuple(
-        replace(site, layers=tuple(layer for layer in site.layers if scope in layer.node)) for site in sites.layers
-    )
-    return Sites(tuple(site for site in cut if site.layers), (), sites.peaks)
 
 
 def require_sites(sites: Sites, name: str) -> Sites:

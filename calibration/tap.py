@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 from edgeseg.backends import get_backend
@@ -21,8 +22,12 @@ from edgeseg.schema import GraphSpec, Size, TensorSpec, size_text
 from .net import Net
 from .observe import observed
 from .photos import Photo
-from .sites import Sites, find_sites, parts
+from .sites import Sites, find_sites
 from .weights import WeightReader
+
+PARTS = {"head": "/pixel_decoder/transformer/"}
+"""Graphs of which a part is quantized, and what is in the names of its nodes. The other products of a mask decoder say
+which pixel belongs to which mask, where rounding shows, and cost little."""
 
 Sink = Callable[[str, Mapping[str, Array]], None]
 """Takes the name of a graph, and its values by the names of sites and peaks."""
@@ -30,9 +35,9 @@ Sink = Callable[[str, Mapping[str, Array]], None]
 
 def image_graphs(bundle: Bundle, canvas: Size) -> list[GraphSpec]:
     """The fp32 graphs that need nothing but the image, in the order of the chain."""
-    known = set(bundle.manifest.images)
-    found = []
-    for name in get_pipeline(bundle.manifest).graphs:
+    pipeline = get_pipeline(bundle.manifest)
+    known, found = set(pipeline.image_feed(np.zeros((*canvas, 3), np.uint8), canvas, canvas)), []
+    for name in pipeline.graphs:
         graph = bundle.graph(name, "fp32", canvas)
         if {tensor.name for tensor in graph.inputs} <= known:
             found.append(graph)
@@ -43,7 +48,8 @@ def image_graphs(bundle: Bundle, canvas: Size) -> list[GraphSpec]:
 def load_net(bundle: Bundle, graph: GraphSpec) -> Net:
     """A graph of the bundle, its weights to be read where they lie."""
     model = onnx.load(bundle.graph_files(graph), load_external_data=False)
-    return Net(model, WeightReader([bundle.file(name) for name in graph.data]), graph.name)
+    reader = WeightReader([bundle.file(name) for name in graph.data])
+    return Net(model, reader, graph.name, PARTS.get(graph.name, ""))
 
 
 class TappedChain:
@@ -89,7 +95,7 @@ class TappedChain:
 
     def _tap(self, bundle: Bundle, graph: GraphSpec, folder: Path) -> _Tap:
         net = load_net(bundle, graph)
-        model, names = observed(net.model, parts(find_sites(net.model), net.name))
+        model, names = observed(net.model, find_sites(net.model, net.within))
         path = folder / f"{graph.name}-{size_text(graph.canvas)}.onnx"
         path.write_bytes(model.SerializeToString())
         for data in graph.data:
@@ -136,4 +142,4 @@ def beside(source: Path, folder: Path) -> None:
 def sites_of(bundle: Bundle, canvas: Size, names: set[str]) -> dict[str, tuple[Net, Sites]]:
     """The graphs of these names and their sites, as they are at this canvas."""
     nets = {graph.name: load_net(bundle, graph) for graph in image_graphs(bundle, canvas) if graph.name in names}
-    return {name: (net, parts(find_sites(net.model), net.name)) for name, net in nets.items()}
+    return {name: (net, find_sites(net.model, net.within)) for name, net in nets.items()}

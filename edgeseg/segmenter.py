@@ -19,12 +19,13 @@ from edgeseg.chains import Chains
 from edgeseg.errors import EdgesegError, InputError, StorageError
 from edgeseg.images import ImageOptions, LoadedImage, load
 from edgeseg.pipelines import get_pipeline
+from edgeseg.pipelines.base import Look, Maker
 from edgeseg.placement import Placement, place
 from edgeseg.preprocess import resize_rgb
 from edgeseg.schema import EngineSpec, Size, size_text
 from edgeseg.segmentation import Evidence, Segmentation
 from edgeseg.selection import Plan, Request, build_command, choose
-from edgeseg.vocabulary import ClassList, Vocabulary, VocabularyMaker
+from edgeseg.vocabulary import ClassList, Vocabulary
 from edgeseg.vocabulary.maker import Progress
 
 Classes = Vocabulary | ClassList | Iterable[str] | str
@@ -96,7 +97,7 @@ class Segmenter:
         self.observer: Observer | None = None
         self._pipeline = get_pipeline(bundle.manifest)
         self._chains = Chains(bundle, plan, self._pipeline.graphs)
-        self._maker: VocabularyMaker | None = None
+        self._maker: Maker | None = None
         self._vocabulary: tuple[object, Vocabulary] | None = None
         self._busy = threading.Lock()
         self._open = True
@@ -110,7 +111,8 @@ class Segmenter:
             threshold: pixels whose best score is below it belong to none of the classes (label 65535).
             **options: `overlap`: name → whether the model was trained on it; `resize`: "none" leaves the image as large
                 as it is; `canvas`: (H, W), the one to use; `top_k`: how many classes the expensive graphs see, for a
-                family that can reject classes early; `frame`, `bits16`, `max_pixels`: see `ImageOptions`.
+                family that can reject classes early; `settings`: name → value of what the family lets one choose (for
+                PnP-OVSS see docs/pnp-ovss.md); `frame`, `bits16`, `max_pixels`: see `ImageOptions`.
 
         Raises:
             InputError: the image or the class list cannot be used.
@@ -143,7 +145,9 @@ class Segmenter:
     ) -> Vocabulary:
         """Encode class names once, for many images; `progress` gets (encoded, to encode). Raises InputError."""
         if self._maker is None:
-            self._maker = VocabularyMaker(self.bundle, lambda graph, _path: self.plan.open_text(self.bundle, graph))
+            self._maker = self._pipeline.vocabulary_maker(
+                self.bundle, lambda graph, _path: self.plan.open_text(self.bundle, graph)
+            )
         if isinstance(classes, Vocabulary):
             checked = self._maker.check(classes)
             return checked.with_overlap(overlap) if overlap else checked
@@ -191,6 +195,7 @@ class Segmenter:
     def _masks(self, image: Any, classes: Classes, options: dict[str, Any]) -> tuple[LoadedImage, Evidence, _Timer]:
         timer, overlap = _Timer(), options.pop("overlap", None)
         resize, canvas, top_k = (options.pop(name, None) for name in ("resize", "canvas", "top_k"))
+        settings = options.pop("settings", None) or {}
         with timer.step("read"):
             loaded = load(image, ImageOptions(**options))
         with timer.step("vocabulary"):
@@ -199,13 +204,13 @@ class Segmenter:
             placement = self._place(loaded, resize, canvas)
             rgb = resize_rgb(loaded.rgb, placement.valid)
             feed = self._pipeline.image_feed(rgb, placement.valid, placement.canvas)
-        feed |= self._pipeline.vocabulary_feed(vocabulary.embeddings, vocabulary.overlap, top_k)
         with timer.step("load"):
             chain = self._chains.chain(placement.canvas)
         with timer.step("chain"):
-            result = chain.run(feed, self._pipeline.wanted, self.observer)
-        timer.timings_ms |= {f"chain.{name}": value for name, value in result.timings_ms.items()}
-        return loaded, self._pipeline.evidence(result.tensors, vocabulary.names, placement), timer
+            look = Look(vocabulary, placement, loaded.rgb, top_k, settings, self.observer)
+            seen = self._pipeline.look(chain, feed, look)
+        timer.timings_ms |= {f"chain.{name}": value for name, value in seen.timings_ms.items()}
+        return loaded, seen.evidence, timer
 
     def _place(self, loaded: LoadedImage, resize: str | None, canvas: Size | None) -> Placement:
         height, width = loaded.rgb.shape[:2]

@@ -10,7 +10,7 @@ from edgeseg.schema import GraphSpec, size_text
 
 from ..makers import Eights, Quantized, Stage
 from ..ranges import Ranges
-from ..sites import find_sites, parts
+from ..sites import find_sites
 from ..tap import load_net
 from ..weights import WeightWriter
 from .blocks import all_blocks
@@ -51,7 +51,7 @@ class Mixtures:
 
     def _all_half(self, graph: GraphSpec) -> bool:
         net = load_net(self._bundle, graph)
-        keys = {block.key for block in all_blocks(net, parts(find_sites(net.model), net.name))}
+        keys = {block.key for block in all_blocks(net, find_sites(net.model, net.within))}
         return keys <= self._mixture.half and not self._mixture.quantizes(graph.name)
 
     def _forms(self, graph: GraphSpec, writer: WeightWriter, data: str, stage: Stage) -> Iterator[Quantized]:

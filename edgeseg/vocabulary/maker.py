@@ -42,6 +42,7 @@ GROUP = 64  # classes encoded between two writes to the cache: what an interrupt
 TOKENIZERS: dict[str, Callable[[Path], TextTokenizer]] = {
     "clip": ClipTokenizer.open,
     "minilm": WordPieceTokenizer.open,
+    "captions": WordPieceTokenizer.open,
 }
 
 
