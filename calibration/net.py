@@ -27,7 +27,7 @@ class Net:
         model: changed in place; it need not hold its weights.
         reader: reads them.
         name: for messages.
-        within: only what has this in its name is quantized.
+        within: a pattern in the names of the nodes that may be quantized.
 
     Raises:
         BuildError: the graph holds graphs of its own.

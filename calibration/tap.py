@@ -25,9 +25,10 @@ from .photos import Photo
 from .sites import Sites, find_sites
 from .weights import WeightReader
 
-PARTS = {"head": "/pixel_decoder/transformer/"}
-"""Graphs of which a part is quantized, and what is in the names of its nodes. The other products of a mask decoder say
-which pixel belongs to which mask, where rounding shows, and cost little."""
+PARTS = {"head": r"/pixel_decoder/transformer/.*/(value_proj|output_proj|linear[12])/"}
+"""Graphs of which a part is quantized, and a pattern in the names of its nodes. Of EBSeg's head that is the perceptrons
+and the values of the pixel decoder's transformer. Its other products say where that transformer looks and which pixel
+belongs to which mask, where rounding shows, and cost less."""
 
 Sink = Callable[[str, Mapping[str, Array]], None]
 """Takes the name of a graph, and its values by the names of sites and peaks."""
