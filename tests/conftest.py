@@ -37,11 +37,11 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
 def held(report: Report) -> Report:
-    """The report of a test or a file; on CI one that was skipped has failed, unless a GPU is the reason."""
+    """The report of a test or a file; on CI one that was skipped has failed, unless other hardware is the reason."""
     if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail"):
         reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
         if reason.removeprefix("Skipped: ") not in HARDWARE:
-            report.outcome, report.longrepr = "failed", f"nothing but what needs other hardware is skipped on CI: {reason}"
+            report.outcome, report.longrepr = "failed", f"only what needs other hardware is skipped on CI: {reason}"
     return report
 
 
