@@ -24,7 +24,7 @@ from .ranges import SCHEMA, Ranges
 from .sites import require_sites
 from .tap import Sink, TappedChain, sites_of
 
-NEVER = frozenset({"score", "text", "head"})
+NEVER = frozenset({"score", "text", "head", "sam_decoder", "use_head"})
 """Graphs without layers to quantize: in `head`, the fusion and the mask decoder, rounding moves masks."""
 
 SAVE_S = 20.0  # how much work an interruption may cost

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeseg import reference
 from edgeseg.backends.base import Backend
@@ -17,7 +17,7 @@ from edgeseg.bundle import Bundle
 from edgeseg.chain import Observer
 from edgeseg.chains import Chains
 from edgeseg.compose import Composition, compose, compose_scored
-from edgeseg.errors import EdgesegError, InputError, StorageError
+from edgeseg.errors import BundleError, EdgesegError, InputError, StorageError
 from edgeseg.images import ImageOptions, LoadedImage, load
 from edgeseg.pipelines import get_pipeline
 from edgeseg.placement import Placement, place
@@ -27,6 +27,10 @@ from edgeseg.segmentation import Masks, Segmentation
 from edgeseg.selection import Plan, Request, build_command, choose
 from edgeseg.vocabulary import ClassList, Vocabulary, VocabularyMaker
 from edgeseg.vocabulary.maker import Progress
+
+if TYPE_CHECKING:
+    from edgeseg.segments.finder import Wish
+    from edgeseg.segments.segments import Segments
 
 Classes = Vocabulary | ClassList | Iterable[str] | str
 
@@ -142,14 +146,42 @@ class Segmenter:
         self, classes: Classes, overlap: Mapping[str, bool] | None = None, progress: Progress | None = None
     ) -> Vocabulary:
         """Encode class names once, for many images; `progress` gets (encoded, to encode). Raises InputError."""
+        maker = self._vocabularies()
+        if isinstance(classes, Vocabulary):
+            checked = maker.check(classes)
+            return checked.with_overlap(overlap) if overlap else checked
+        return maker.vocabulary(classes, overlap, progress)
+
+    def segments(self, image: Any, wish: Wish | None = None, **options: Any) -> Segments:
+        """Masks of everything in a photo, with embeddings where the family has them; for bundles with a SAM.
+
+        Args:
+            image: as for a call.
+            wish: whose masks, and how they are made.
+            **options: `frame`, `bits16`, `max_pixels`: see `ImageOptions`.
+
+        Raises:
+            InputError, BundleError: see `edgeseg.segments.finder`.
+        """
+        from edgeseg.segments.finder import Wish, find_segments
+
+        with self._alone():
+            loaded = load(image, ImageOptions(**options))
+            chain = self._chains.chain(self.plan.canvases[0])
+            found = find_segments(chain, self.bundle.manifest, loaded.rgb, wish or Wish())
+        if found.embeddings is None:
+            return found
+        return replace(found, encoder=self._vocabularies().encoder)
+
+    def _vocabularies(self) -> VocabularyMaker:
         if self._maker is None:
+            if "templates" not in self.bundle.manifest.recipe:
+                found = f"a bundle of the family {self.bundle.manifest.family!r} knows no classes"
+                raise BundleError("use class names", found, "export a CLIP with --sam, or use `edgeseg segments`")
             self._maker = VocabularyMaker(
                 self.bundle, lambda graph, path: self.plan.open_text(self.bundle, graph, path)
             )
-        if isinstance(classes, Vocabulary):
-            checked = self._maker.check(classes)
-            return checked.with_overlap(overlap) if overlap else checked
-        return self._maker.vocabulary(classes, overlap, progress)
+        return self._maker
 
     def gate(self) -> None:
         """Check engines that have never run on this device against the reference tensors, and remember the result.
@@ -205,7 +237,7 @@ class Segmenter:
         with timer.step("load"):
             chain = self._chains.chain(placement.canvas)
         with timer.step("chain"):
-            result = chain.run(feed, self._pipeline.wanted, self.observer)
+            result = self._pipeline.run(chain, feed, loaded.rgb, self.observer)
         timer.timings_ms |= {f"chain.{name}": value for name, value in result.timings_ms.items()}
         logits, class_probs = self._pipeline.masks(result.tensors)
         return loaded, Masks(logits, class_probs, vocabulary.names, placement), timer

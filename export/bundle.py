@@ -22,14 +22,16 @@ from edgeseg.schema import SCHEMA, Manifest, Size, Source, size_text
 from edgeseg.vocabulary.classes import data_lines, dataset_classes
 from edgeseg.vocabulary.maker import TOKENIZER_FILE, TOKENIZERS
 
-from . import ebseg, text_encoders
+from . import clip_file, ebseg, sam, text_encoders
 from .checkpoint import file_digest, read_checkpoint
 from .graphs import GraphPlan
 from .nets.ebseg import EBSeg
 from .onnx_file import WeightFile, export_graph, graph_file_name
-from .recipe import Recipe, preset, preset_names
+from .recipe import Recipe, preset_names, presets
 from .reference import CLASSES, IMAGES, labels, reference_image, write_case
+from .sam_bundle import export_sam
 from .text_encoders import TextEncoder
+from .use_bundle import export_use
 
 FOLDER = "graphs/fp32"
 Progress = Callable[[str, int, int], None]
@@ -39,23 +41,25 @@ Progress = Callable[[str, int, int], None]
 class Checkpoint:
     """A checkpoint on disk; its tensors or the user's `family` choose its recipe, `hub` says where it came from.
 
-    `text_encoder` is where the text encoder's own weights are, for a recipe whose kind has them elsewhere.
+    `text_encoder` is where the text encoder's own weights are, for a recipe whose kind has them elsewhere; `sam` where
+    the SAM is that a CLIP needs in front to make a USE.
     """
 
     path: Path
     family: str | None = None
     hub: str | None = None
     text_encoder: Path | None = None
+    sam: Path | None = None
 
 
 def export_bundle(
     checkpoint: Checkpoint, sizes: list[Size], output: Path, overwrite: bool = False, progress: Progress | None = None
 ) -> Bundle:
-    """Export an EBSeg checkpoint.
+    """Export a checkpoint of EBSeg, of SAM, or of CLIP with a SAM in front, which is USE.
 
     Args:
         checkpoint: the file.
-        sizes: canvases (H, W), multiples of 32; empty for the preset's.
+        sizes: canvases (H, W), multiples of 32; empty for the preset's, which is all that SAM takes.
         output: the bundle's directory.
         overwrite: take the place of a bundle that is there.
         progress: called with what is being done, the steps done and all steps.
@@ -63,9 +67,16 @@ def export_bundle(
     Raises:
         CheckpointError, DownloadError, InputError, BundleError, StorageError: nothing is left behind.
     """
+    state = read_checkpoint(checkpoint.path)
+    report = progress or (lambda *_: None)
+    choice: dict[str, Any] = {"wanted": checkpoint.family, "hub": checkpoint.hub, "overwrite": overwrite}
+    if sam.is_sam(state):
+        return export_sam(checkpoint.path, state, sizes, output, progress=report, **choice)
+    if clip_file.is_clip(state):
+        choice["sam"] = checkpoint.sam
+        return export_use(checkpoint.path, state, sizes, output, progress=report, choice=choice)
     for size in sizes:
         ebseg.check_canvas(size)
-    state = read_checkpoint(checkpoint.path)
     recipe = choose_recipe(checkpoint, state)
     model = ebseg.load(checkpoint.path, state, recipe)
     del state
@@ -84,7 +95,7 @@ def export_bundle(
         canvases=canvases,
     )
     with Bundle.create(output, manifest, overwrite) as edit, torch.no_grad(), _Flushed():
-        _Exporter(edit, model, recipe, progress or (lambda *_: None)).export(canvases, text)
+        _Exporter(edit, model, recipe, report).export(canvases, text)
     return Bundle.open(output)
 
 
@@ -95,14 +106,14 @@ def choose_recipe(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> Recipe
         some = ", ".join(sorted(state)[:3])
         todo = "give an EBSeg checkpoint (its keys begin with clip_visual_extractor, sem_seg_head, backbone)"
         raise CheckpointError(asked, f"its tensors are of no family that edgeseg knows ({some}, ...)", todo)
-    presets = [preset(name) for name in preset_names()]
+    known = presets(Recipe)
     wanted = checkpoint.family
-    if wanted is not None and wanted not in {name for recipe in presets for name in (recipe.family, recipe.name)}:
+    if wanted is not None and wanted not in {name for recipe in known for name in (recipe.family, recipe.name)}:
         todo = f"choose from {', '.join(preset_names())}"
         raise InputError(f"use --family {wanted}", "there is no such family or preset", todo)
     width, patch = ebseg.clip_sizes(state)
-    fitting = [recipe for recipe in presets if (recipe.clip_width, recipe.clip_patch) == (width, patch)]
-    named = [recipe for recipe in presets if wanted == recipe.name]
+    fitting = [recipe for recipe in known if (recipe.clip_width, recipe.clip_patch) == (width, patch)]
+    named = [recipe for recipe in known if wanted == recipe.name]
     if named and fitting and named[0] not in fitting:
         found = f"its CLIP has width {width} and patch {patch}, which is {fitting[0].name}, not {wanted}"
         raise CheckpointError(asked, found, "leave --family out")

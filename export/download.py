@@ -9,7 +9,7 @@ from edgeseg.atomic import storage_errors
 from edgeseg.errors import DownloadError, StorageError
 
 from .checkpoint import file_digest
-from .recipe import Recipe
+from .recipe import AnyRecipe
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Download:
     hub: str
 
 
-def download(recipe: Recipe) -> Download:
+def download(recipe: AnyRecipe) -> Download:
     """The preset's published checkpoint, from the hub or from its cache.
 
     Raises:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 from edgeseg.errors import EdgesegError, InputError
 from edgeseg.schema import Size, parse_size
+
+from .sam_recipe import SamRecipe, UseRecipe
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -56,27 +58,51 @@ class Recipe:
         return asdict(self)
 
 
+AnyRecipe = Recipe | SamRecipe | UseRecipe
+KINDS: dict[str, type[AnyRecipe]] = {"ebseg": Recipe, "sam": SamRecipe, "use": UseRecipe}
+"""Family → the class of its presets."""
+
+R = TypeVar("R")
+
+
+def presets(kind: type[R]) -> list[R]:
+    """Every preset of a class of recipes."""
+    return [recipe for recipe in map(any_preset, preset_names()) if isinstance(recipe, kind)]
+
+
 def preset_names() -> list[str]:
     """Every preset that ships."""
     folder = resources.files("edgeseg.export") / "recipes"
     return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
 
 
-def preset(name: str) -> Recipe:
-    """A preset by name. Raises InputError for an unknown one."""
+def any_preset(name: str) -> AnyRecipe:
+    """A preset of any family by name. Raises InputError for an unknown one."""
     if name not in preset_names():
         todo = f"choose from {', '.join(preset_names())}"
         raise InputError(f"use the preset {name!r}", "there is none of that name", todo)
     return parse((resources.files("edgeseg.export") / "recipes" / f"{name}.toml").read_text("utf-8"), name)
 
 
-def parse(text: str, name: str) -> Recipe:
-    """TOML as a recipe; unknown and missing keys are refused."""
+def preset(name: str) -> Recipe:
+    """A preset of EBSeg by name. Raises InputError for any other."""
+    found = any_preset(name)
+    if not isinstance(found, Recipe):
+        names = ", ".join(recipe.name for recipe in presets(Recipe))
+        raise InputError(f"use the preset {name!r}", f"it is of the family {found.family}", f"choose from {names}")
+    return found
+
+
+def parse(text: str, name: str) -> AnyRecipe:
+    """TOML as a recipe of its family; unknown and missing keys are refused."""
     values = tomllib.loads(text)
-    known = {f.name for f in fields(Recipe)}
-    unknown, missing = set(values) - known, known - set(values) - {"hub"}
+    kind = KINDS.get(values.get("family", ""), Recipe)
+    known = {f.name for f in fields(kind)}
+    needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+    unknown, missing = set(values) - known, needed - set(values)
     if unknown or missing:
         found = f"unknown keys {sorted(unknown)}, missing keys {sorted(missing)}"
         raise EdgesegError(f"read the recipe {name}", found, "mend the TOML file")
-    values["canvases"] = tuple(parse_size(size) for size in values["canvases"])
-    return Recipe(**values)
+    if "canvases" in values:
+        values["canvases"] = tuple(parse_size(size) for size in values["canvases"])
+    return kind(**values)

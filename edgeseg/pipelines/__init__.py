@@ -10,9 +10,14 @@ from edgeseg.errors import BundleError
 
 if TYPE_CHECKING:
     from edgeseg.backends.base import Array
+    from edgeseg.chain import Chain, ChainResult, Observer
     from edgeseg.schema import Manifest, Size
 
-PIPELINES = {"ebseg": "edgeseg.pipelines.ebseg:EBSegPipeline"}
+PIPELINES = {
+    "ebseg": "edgeseg.pipelines.ebseg:EBSegPipeline",
+    "sam": "edgeseg.pipelines.sam:SamPipeline",
+    "use": "edgeseg.pipelines.use:UsePipeline",
+}
 
 
 class Pipeline(Protocol):
@@ -32,6 +37,10 @@ class Pipeline(Protocol):
 
     def vocabulary_feed(self, embeddings: Array, overlap: Array) -> dict[str, Array]:
         """Inputs that stand for the classes: (C, D) float32 unit rows and (C,) float32 flags."""
+        ...
+
+    def run(self, chain: Chain, feed: Mapping[str, Array], image: Array, observer: Observer | None) -> ChainResult:
+        """The tensors `wanted`. Most families run the chain once; `image` is the (H, W, 3) photo, not resized."""
         ...
 
     def masks(self, tensors: Mapping[str, Array]) -> tuple[Array, Array]:

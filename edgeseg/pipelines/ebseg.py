@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgeseg.backends.base import Array
+from edgeseg.chain import Chain, ChainResult, Observer
 from edgeseg.errors import BackendError
 from edgeseg.preprocess import preprocess
 from edgeseg.schema import Manifest, Size
@@ -32,6 +33,10 @@ class EBSegPipeline:
     def vocabulary_feed(self, embeddings: Array, overlap: Array) -> dict[str, Array]:
         """Text (C, D) and overlap (C,), float32."""
         return {"text": np.asarray(embeddings, np.float32), "overlap": np.asarray(overlap, np.float32)}
+
+    def run(self, chain: Chain, feed: Mapping[str, Array], image: Array, observer: Observer | None) -> ChainResult:
+        """One run of the chain."""
+        return chain.run(feed, self.wanted, observer)
 
     def masks(self, tensors: Mapping[str, Array]) -> tuple[Array, Array]:
         """Mask logits (Q, H/4, W/4) and class probabilities (Q, C). Raises BackendError if they are not finite."""

@@ -1,0 +1,150 @@
+"""USE without training: CLIP's patches against CLIP itself, and the bundle of CLIP and SAM from photo to label map."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import edgeseg
+from edgeseg.cli import main
+from edgeseg.errors import BundleError, CheckpointError, InputError
+from edgeseg.export import clip_file, use
+from edgeseg.export.bundle import Checkpoint, export_bundle
+from edgeseg.segments.finder import Wish
+from edgeseg.segments.runs import encode_all
+from tests.export.small_use import SIDE, clip, recipe
+from tests.reference.make_sam_masks import photo
+
+pytestmark = [pytest.mark.torch, pytest.mark.onnx]
+
+
+def surgery(model, image, first):
+    """Patches of CLIP Surgery, written out block by block on open_clip's own weights."""
+    visual = model.visual
+    x = visual.conv1(image).flatten(2).transpose(1, 2)
+    token = visual.class_embedding.expand(1, 1, -1)
+    x = visual.ln_pre(torch.cat((token, x), dim=1) + visual.positional_embedding)
+    other = x
+    for i, block in enumerate(visual.transformer.resblocks):
+        y = block.ln_1(x)
+        v = F.linear(y, *(part.chunk(3)[2] for part in (block.attn.in_proj_weight, block.attn.in_proj_bias)))
+        x = block(x)
+        if i < first:
+            other = x
+        else:
+            shares = (v @ v.transpose(1, 2) / v.shape[-1] ** 0.5).softmax(dim=-1)  # one head
+            other = other + block.attn.out_proj(shares @ v)
+    return F.normalize(visual.ln_post(other[:, 1:]) @ visual.proj, dim=-1)
+
+
+def test_patches_are_those_of_clips_surgery(tmp_path):
+    theirs = clip()
+    model = use.load(tmp_path / "a.pth", dict(theirs.state_dict()), recipe())
+    image = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model.encoder(image), surgery(theirs, image, 2), rtol=1e-4, atol=1e-5)
+
+
+def test_texts_are_open_clips(tmp_path):
+    theirs = clip()
+    model = use.load(tmp_path / "a.pth", dict(theirs.state_dict()), recipe())
+    tokens = torch.zeros(2, 77, dtype=torch.int32)
+    tokens[0, :4] = torch.tensor([49406, 320, 1929, 49407])
+    tokens[1, :3] = torch.tensor([49406, 2368, 49407])
+    expected = F.normalize(theirs.encode_text(tokens.long()), dim=-1)
+    found = model.text(tokens, torch.tensor([3, 2], dtype=torch.int32))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert model.scale == pytest.approx(np.exp(3.0))
+
+
+def test_damaged_clip_is_refused(tmp_path):
+    state = dict(clip().state_dict())
+    assert clip_file.is_clip(state)
+    del state["visual.ln_post.bias"]
+    with pytest.raises(CheckpointError, match=r"1 missing: ln_post\.bias"):
+        use.load(tmp_path / "a.pth", state, recipe())
+    del state["visual.positional_embedding"]
+    with pytest.raises(CheckpointError, match="missing or odd"):
+        use.load(tmp_path / "a.pth", state, recipe())
+
+
+def test_without_sam_it_says_what_to_fetch(tmp_path):
+    torch.save(clip().state_dict(), tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"fetch one, such as mobile_sam\.pt .* --sam mobile_sam\.pt"):
+        export_bundle(Checkpoint(tmp_path / "a.pth"), [], tmp_path / "a.bundle")
+    with pytest.raises(CheckpointError, match="not those of a SAM"):
+        export_bundle(Checkpoint(tmp_path / "a.pth", sam=tmp_path / "a.pth"), [], tmp_path / "a.bundle")
+
+
+def test_bundle_passes_its_reference_on_onnxruntime(small_use, capsys):
+    assert main(["verify", str(small_use.path), "--backend", "onnxruntime", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["command"] == "verify"
+
+
+def test_a_photo_becomes_a_label_map(small_use):
+    with edgeseg.open(small_use.path, "onnxruntime", threads=1) as segmenter:
+        result = segmenter(photo("china"), ["roof", "tree", "sky"])
+        segments = segmenter.segments(photo("china"))
+    assert result.labels.shape == (427, 640)
+    assert result.none_pixels == 0  # the photo as one segment fills what no segment covers
+    assert segments.embeddings is not None
+    assert len(segments) > 0
+    assert segments.embeddings.shape == (len(segments), 48)
+
+
+def test_labels_are_those_of_exact_aggregation(small_use):
+    """The label map is made from small masks; from the masks at the photo's size it is the same but for rounding."""
+    from edgeseg.segments.aggregate import label_map
+
+    with edgeseg.open(small_use.path, "onnxruntime", threads=1) as segmenter:
+        result = segmenter(photo("china"), ["roof", "tree", "sky", "lake"])
+        segments = segmenter.segments(photo("china"))
+    probabilities = result.masks.class_probs
+    exact = label_map(segments.runs, probabilities[:-1], probabilities[-1])
+    assert (exact == result.labels).mean() > 0.999
+
+
+def test_given_masks_are_embedded(small_use):
+    masks = np.zeros((4, 427, 640), bool)
+    masks[0] = True
+    masks[1, 100:200, 100:300] = masks[2, 150:160, 290:310] = True  # masks[3] is empty
+    with edgeseg.open(small_use.path, "onnxruntime", threads=1) as segmenter:
+        found = segmenter.segments(photo("china"), Wish(encode_all(masks, (427, 640))))
+        with pytest.raises(InputError, match="the photo is 427x640"):
+            segmenter.segments(photo("china"), Wish(encode_all(masks[:, :9], (9, 640))))
+    assert found.embeddings is not None
+    lengths = np.linalg.norm(found.embeddings, axis=1)
+    np.testing.assert_allclose(lengths, [1, 1, 1, 0], atol=1e-5)
+
+
+def test_segments_are_written_queried_and_drawn(small_use, tmp_path, capsys):
+    from PIL import Image
+
+    Image.fromarray(photo("china")).save(tmp_path / "china.png")
+    words = ["segments", str(small_use.path), str(tmp_path / "china.png"), "-o", str(tmp_path / "a.npz"), "--json"]
+    assert main([*words, "--points-per-side", "4", "--overlay", str(tmp_path / "a.png")]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert body["embedding"] == 48
+    assert body["segments"]
+    assert (tmp_path / "a.png").stat().st_size > 1000
+    asked = ["query", str(tmp_path / "a.npz"), "a red cup", "--top", "2", "--overlay", str(tmp_path / "out"), "--json"]
+    assert main(asked) == 0
+    matches = json.loads(capsys.readouterr().out)["matches"]
+    assert len(matches) == min(2, len(body["segments"]))
+    assert [one["score"] for one in matches] == sorted((one["score"] for one in matches), reverse=True)
+    assert (tmp_path / "out/a.png").stat().st_size > 1000
+
+
+def test_a_query_needs_a_file_and_its_bundle(tmp_path, capsys):
+    assert main(["query", "a red cup"]) == 3
+    assert "no file of segments is named" in capsys.readouterr().err
+
+
+def test_a_bundle_without_sam_has_no_segments(tmp_path):
+    from edgeseg.chain import Chain
+    from edgeseg.segments.sam import SamRunner
+    from tests.edgeseg.small_bundle import manifest
+
+    with pytest.raises(BundleError, match="the bundle has no SAM"):
+        SamRunner(Chain([]), manifest())
