@@ -27,7 +27,7 @@ from .checkpoint import file_digest, read_checkpoint
 from .graphs import GraphPlan
 from .nets.ebseg import EBSeg
 from .onnx_file import WeightFile, export_graph, graph_file_name
-from .recipe import Recipe, preset_names, presets
+from .recipe import Recipe, presets
 from .reference import CLASSES, IMAGES, labels, reference_image, write_case
 from .sam_bundle import export_sam
 from .text_encoders import TextEncoder
@@ -104,12 +104,13 @@ def choose_recipe(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> Recipe
     asked = f"read the checkpoint {checkpoint.path}"
     if not ebseg.is_ebseg(state):
         some = ", ".join(sorted(state)[:3])
-        todo = "give an EBSeg checkpoint (its keys begin with clip_visual_extractor, sem_seg_head, backbone)"
+        keys = "its keys begin with clip_visual_extractor, sem_seg_head, backbone"
+        todo = f"give an EBSeg checkpoint ({keys}), or one of SAM or CLIP"
         raise CheckpointError(asked, f"its tensors are of no family that edgeseg knows ({some}, ...)", todo)
     known = presets(Recipe)
     wanted = checkpoint.family
     if wanted is not None and wanted not in {name for recipe in known for name in (recipe.family, recipe.name)}:
-        todo = f"choose from {', '.join(preset_names())}"
+        todo = f"choose from {', '.join(recipe.name for recipe in known)}"
         raise InputError(f"use --family {wanted}", "there is no such family or preset", todo)
     width, patch = ebseg.clip_sizes(state)
     fitting = [recipe for recipe in known if (recipe.clip_width, recipe.clip_patch) == (width, patch)]
@@ -120,8 +121,9 @@ def choose_recipe(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> Recipe
     if named:
         return named[0]
     if not fitting:
+        nearest = " or ".join(recipe.name for recipe in known)
         found = f"no preset has a CLIP of width {width} and patch {patch}"
-        raise CheckpointError(asked, found, f"name the nearest preset: --family {' or '.join(preset_names())}")
+        raise CheckpointError(asked, found, f"name the nearest preset: --family {nearest}")
     return fitting[0]
 
 
