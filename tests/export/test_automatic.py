@@ -9,8 +9,8 @@ from edgeseg.segments.automatic import AutomaticOptions, generate
 from edgeseg.segments.runs import Runs, encode_all
 from tests.edgeseg.segments.opened import runner
 from tests.export.small_sam import authors
-from tests.reference.make_sam_masks import FOLDER, photo, stored
-from tests.reference.make_sam_masks import generate as their_masks
+from tests.reference.sam_masks import generate as their_masks
+from tests.reference.sam_masks import photo
 
 pytestmark = [pytest.mark.torch, pytest.mark.onnx]
 
@@ -102,9 +102,3 @@ def test_masks_with_published_weights_are_the_authors_on_a_coarse_grid(mobile, s
 def _counts(one):
     counts = np.array(one["segmentation"]["counts"], np.uint32)
     return counts, np.array([0, len(counts)])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("sam-masks-*.npz")), ids=lambda path: path.stem[10:])
-def test_masks_with_published_weights_are_the_authors_golden_ones(mobile, path):
-    close(generate(mobile, photo(path.stem[10:]), AutomaticOptions()), stored(path))

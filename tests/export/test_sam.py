@@ -10,8 +10,8 @@ from edgeseg.export.bundle import Checkpoint, export_bundle
 from edgeseg.export.recipe import presets
 from edgeseg.export.sam_recipe import SamRecipe
 from tests.export.small_sam import CANVAS, RECIPE, authors, load
-from tests.reference.make_sam_masks import photo
 from tests.reference.mobile_sam import TinyEncoder, fill_sam, mobile_sam, parts
+from tests.reference.sam_masks import photo
 
 pytestmark = [pytest.mark.torch, pytest.mark.onnx]
 

@@ -15,7 +15,7 @@ from edgeseg.export.bundle import Checkpoint, export_bundle
 from edgeseg.segments.finder import Wish
 from edgeseg.segments.runs import encode_all
 from tests.export.small_use import SIDE, clip, recipe
-from tests.reference.make_sam_masks import photo
+from tests.reference.sam_masks import photo
 
 pytestmark = [pytest.mark.torch, pytest.mark.onnx]
 
