@@ -18,12 +18,10 @@ PYTEST := $(BIN)/python -m pytest
 setup:
 	@scripts/setup "$(EXTRAS)"
 
-# Until a trained checkpoint ships, the weights are random: the demo shows that the chain runs, not what it sees.
+# On the small trained checkpoint of weights/, whose own licence is for research and evaluation only.
 demo: setup
-	@echo "demo: the weights are stand-ins (random); the label maps mean nothing"
-	$(BIN)/python scripts/stand-in demo
 	$(BIN)/python scripts/photos demo
-	$(BIN)/python -m edgeseg demo demo/stand-in.pth demo/china.jpg demo/camera.png --size 448x640 -o demo
+	$(BIN)/python -m edgeseg demo weights/ebseg-tiny.safetensors demo/china.jpg demo/camera.png --size 384x384 --size 384x640 -o demo
 
 check: lint
 	$(PYTEST) -q -m "not slow and not gpu"

@@ -12,6 +12,7 @@ from edgeseg.cli import VerbGroup
 COMMANDS = {
     "accuracy": ("edgeseg.benches.accuracy.cli:accuracy", "Score engines on a labelled data set, or compare two."),
     "latency": ("edgeseg.benches.latency.cli:latency", "Time every stage of an image, and say what to make of it."),
+    "rejection": ("edgeseg.benches.rejection:rejection", "Measure what rejecting classes early saves and changes."),
     "model": ("edgeseg.benches.model.cli:model", "Count what the graphs cost, and what of the machine they use."),
     "compare": (
         "edgeseg.benches.compare.cli:command",

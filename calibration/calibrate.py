@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from edgeseg.atomic import FileLock, storage_errors
@@ -24,8 +24,9 @@ from .ranges import SCHEMA, Ranges
 from .sites import require_sites
 from .tap import Sink, TappedChain, sites_of
 
-NEVER = frozenset({"score", "text", "head", "sam_decoder", "use_head"})
-"""Graphs without layers to quantize: in `head`, the fusion and the mask decoder, rounding moves masks."""
+NEVER = frozenset({"score", "rank", "text", "head", "aggregate", "sam_decoder", "use_head"})
+"""Graphs without layers to quantize: in `head`, the fusion and the mask decoder, and in `aggregate`, LMSeg's decoder,
+rounding moves masks."""
 
 SAVE_S = 20.0  # how much work an interruption may cost
 
@@ -131,11 +132,21 @@ class _Calibration:
 def workplace(bundle: Bundle, purpose: str, asked: str) -> Iterator[Path]:
     """A locked folder beside the bundle; it stays after an error, with what is done so far, and goes after success."""
     folder = bundle.path.with_name(f".{bundle.path.name}.{purpose}")
-    with storage_errors(asked):
-        folder.mkdir(exist_ok=True)
-        with FileLock(folder / ".lock", asked), _scratch(folder):
-            yield folder
-            shutil.rmtree(folder)
+    with storage_errors(asked), _locked(folder, asked), _scratch(folder):
+        yield folder
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def _locked(folder: Path, asked: str) -> Iterator[None]:
+    """The folder, made and locked; whoever held it before has removed it if all was done."""
+    with ExitStack() as stack:
+        lock = None
+        while lock is None:
+            folder.mkdir(exist_ok=True)
+            with suppress(FileNotFoundError):
+                lock = stack.enter_context(FileLock(folder / ".lock", asked))
+        yield
 
 
 @contextmanager

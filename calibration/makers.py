@@ -25,9 +25,10 @@ from .sites import find_sites
 from .tap import load_net
 from .weights import WeightWriter
 
-KEPT_FP32 = frozenset({"score", "text"})
-"""Graphs that stay as they are: `score` works at logits of 100 and probabilities of 1e-8, and `text` runs once per
-vocabulary, where time matters least and every later result depends on it."""
+KEPT_FP32 = frozenset({"score", "rank", "text"})
+"""Graphs that stay as they are: `score` works at logits of 100 and probabilities of 1e-8, `rank` chooses classes by
+cosines that differ little and costs next to nothing, and `text` runs once per vocabulary, where time matters least and
+every later result depends on it."""
 
 Stage = Callable[[str], Path]
 

@@ -23,7 +23,6 @@ from .ranges import Images
 
 UInt8 = npt.NDArray[np.uint8]
 
-LIMIT = 64
 NAMED = 10  # unreadable images that are named; the others are counted
 TODO = "give a folder of images, or a text file with one path a line"
 

@@ -10,9 +10,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
 
 from edgeseg.atomic import atomic_write
+from edgeseg.bundle.read import parse_json
 from edgeseg.errors import EdgesegError, InputError
 from edgeseg.schema import from_json, to_json
 
@@ -98,12 +98,11 @@ def load_ranges(path: Path) -> Ranges:
     try:
         if not path.is_file() or path.stat().st_size > LIMIT_BYTES:
             raise InputError(asked, f"it is no file of at most {LIMIT_BYTES >> 20} MiB", "give a ranges.json")
-        value = json.loads(path.read_bytes(), parse_constant=_refuse, object_pairs_hook=_unique)
-        ranges = from_json(Ranges, value, str(path))
+        ranges = from_json(Ranges, parse_json(path.read_bytes()), str(path))
     except OSError as error:
         raise InputError(asked, error.strerror or str(error), "check the path and its permissions") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(asked, f"it is no valid JSON ({str(error)[:100]})", TODO) from None
+    except ValueError as error:
+        raise InputError(asked, f"it is no valid JSON ({error})", TODO) from None
     except InputError:
         raise
     except EdgesegError as error:
@@ -131,14 +130,3 @@ def _problems(ranges: Ranges) -> Iterator[str]:
         for where, values, positive in numbers:
             if not all(math.isfinite(value) and value >= 0 and (value > 0 or not positive) for value in values):
                 yield f"{name[:80]} {where[:80]}: these are no magnitudes"
-
-
-def _refuse(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of JSON")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("a key is there twice")
-    return value

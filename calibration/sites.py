@@ -24,8 +24,6 @@ from .graph import FLOAT, attribute, users
 
 SMALLEST = 16
 
-Dims = tuple[int, ...]
-
 
 @dataclass(frozen=True)
 class Layer:

@@ -9,6 +9,7 @@ import functools
 import os
 import platform
 import re
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -66,16 +67,21 @@ def package_versions() -> dict[str, str]:
     return dict(_installed())
 
 
-@functools.cache
-def _installed() -> dict[str, str]:
-    """Looked up once a process: it takes tens of milliseconds, and every image that is written asks."""
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of those of the named distributions that are installed."""
     found = {}
-    for name in PACKAGES:
+    for name in packages:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+@functools.cache
+def _installed() -> dict[str, str]:
+    """Looked up once a process: it takes tens of milliseconds, and every image that is written asks."""
+    return versions_of(PACKAGES)
 
 
 def core_count() -> int:

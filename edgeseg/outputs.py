@@ -129,8 +129,7 @@ def _write_scores(result: Segmentation, path: Path) -> Path:
     """Scores of all classes at every pixel would fill gigabytes; what they are computed from is small, and exact."""
     masks = result.masks
     arrays: dict[str, Any] = {
-        "logits": masks.logits,
-        "class_probs": masks.class_probs,
+        **masks.arrays(),
         "names": np.array(masks.names),
         "canvas": np.array(masks.placement.canvas),
         "resized": np.array(masks.placement.valid),

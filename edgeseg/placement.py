@@ -3,8 +3,9 @@
 The cases, in this order:
 
 1. An image that has a canvas's size goes in as it is.
-2. It is resized by the recipe's rule; the smallest canvas that holds the result takes it, padded right and bottom.
-3. If none holds it, it is shrunk further, keeping its aspect, into the largest; under the rule "none" it is refused.
+2. Under the rule "stretch" it goes in as it is, on the largest canvas: the pipeline stretches it.
+3. It is resized by the recipe's rule; the smallest canvas that holds the result takes it, padded right and bottom.
+4. If none holds it, it is shrunk further, keeping its aspect, into the largest; under the rule "none" it is refused.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from typing import Any
 from edgeseg.errors import BundleError, InputError
 from edgeseg.schema import Size, size_text
 
-UNRESIZED = "none"
+UNRESIZED, STRETCH = "none", "stretch"
+
+_LARGEST = 1 << 16  # pixels of a side
+_SHOWN = 200  # characters of what a hostile recipe holds
 
 
 @dataclass(frozen=True)
@@ -72,22 +76,39 @@ def place(
 
     Raises:
         InputError: the image is not to be resized, and is larger than every canvas; or `resize` is unknown.
-        BundleError: the recipe's resize rule is none that this version knows.
+        BundleError: the recipe's resize rule or divisor is none that this version knows.
     """
     rule = recipe.get("resize")
     rule = rule if isinstance(rule, dict) else {}
-    mode, divisor = rule.get("mode"), int(recipe.get("divisor", 1))
+    mode, divisor = rule.get("mode"), _whole(recipe, "divisor", 1)
     if resize not in (None, UNRESIZED):
         raise InputError("place the image", f"the resize rule {resize!r} is unknown", f"take {UNRESIZED!r} or leave it")
+    if mode == STRETCH:
+        if resize is not None:
+            found = "this family stretches every image over its canvas"
+            raise InputError("leave the image as large as it is", found, "leave the resize rule out")
+        return Placement(original, original, max(canvases, key=_area), True, None)
     if UNRESIZED in (mode, resize):
         return _unresized(original, canvases, divisor, asked=mode != UNRESIZED)
     if mode == "long-side":
         return _on_canvas(original, long_side(original, int(rule["long"])), canvases, divisor)
     if mode != "short-side":
-        found = f"its resize rule is {rule!r}"
-        raise BundleError("read the bundle's recipe", found, "make the bundle again with this version of edgeseg")
-    wanted = resized(original, int(rule["short"]), int(rule["long"]))
+        raise _refused(f"its resize rule is {rule!r}")
+    wanted = resized(original, _whole(rule, "short"), _whole(rule, "long"))
     return _on_canvas(original, wanted, canvases, divisor)
+
+
+def _whole(recipe: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    """A number of the recipe, which may be anything until now."""
+    value = recipe.get(key, default)
+    if type(value) is not int or not 0 < value <= _LARGEST:
+        raise _refused(f"its {key} is {value!r}")
+    return value
+
+
+def _refused(found: str) -> BundleError:
+    todo = "make the bundle again with this version of edgeseg"
+    return BundleError("read the bundle's recipe", found[:_SHOWN], todo)
 
 
 def _unresized(original: Size, canvases: Sequence[Size], divisor: int, asked: bool) -> Placement:

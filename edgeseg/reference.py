@@ -6,7 +6,7 @@ compared on the samples that the bundle holds (every n-th value), labels at ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeseg.backends.base import Array, Session
 from edgeseg.chain import Chain
-from edgeseg.compose import compose
+from edgeseg.closeness import cosine_of_rows, difference, not_finite
 from edgeseg.errors import BundleError, GateError
 from edgeseg.pipelines import Pipeline
 from edgeseg.placement import Placement
@@ -24,13 +24,11 @@ from edgeseg.schema import Gate, GraphSpec, Size, size_text
 if TYPE_CHECKING:
     from edgeseg.bundle import Bundle
 
-SAMPLES = 16384
-"""Most values of a tensor that a bundle keeps."""
-
 PREPROCESS = "preprocess"
 """Stands for a graph where a network input is compared."""
 
 _PREFIX = "tensor:"
+_STORED = {"image": ("u", 3), "labels": ("u", 2), "text": ("f", 2), "overlap": ("f", 1)}  # dtype kind, axes
 _DEFAULTS = {"fp32": (0.9999, 0.999), "fp16": (0.999, 0.99)}
 _ROUGH = (0.99, 0.97)  # int8, fp8, mixed
 
@@ -50,7 +48,8 @@ class TensorCheck:
     Attributes:
         canvas: "640x640", or "any" for the text encoder. `reference`: number of the reference input.
         graph: which gives the tensor; "preprocess" for network inputs.
-        cosine: of the samples, 1 if both are zero; -1 if they cannot be compared.
+        cosine: of the samples, 1 if both are zero; -1 if they cannot be compared. Of a tensor that the pipeline names
+            in `by_row`, the one that three quarters of its rows reach.
         max_abs: largest absolute difference; -1 if they cannot be compared.
         problem: why they cannot be compared: a NaN or an infinity anywhere in the tensor, another shape; else empty.
         length: of the samples as a vector, in lengths of torch's: the cosine does not see a wrong scale.
@@ -140,12 +139,17 @@ def limits(bundle: Bundle, *precisions: str) -> Limits:
     return Limits(min(one.cosine for one in chosen), min(one.agreement for one in chosen))
 
 
-def _limits(recipe: Mapping[str, Mapping[str, float]], precision: str) -> Limits:
+def _limits(gate: Any, precision: str) -> Limits:
+    """The recipe's `gate` is what a bundle says, so it may be anything."""
     rough = precision not in _DEFAULTS
-    found = recipe.get(precision) or (recipe.get("int8") if rough else None)
-    if found is None:
-        return Limits(*_DEFAULTS.get(precision, _ROUGH))
-    return Limits(float(found["cosine"]), float(found["agreement"]))
+    try:
+        found = gate.get(precision) or (gate.get("int8") if rough else None)
+        if found is None:
+            return Limits(*_DEFAULTS.get(precision, _ROUGH))
+        return Limits(float(found["cosine"]), float(found["agreement"]))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        wrong = "it does not give a cosine and an agreement for each precision"
+        raise BundleError("read gate of the bundle's recipe", wrong, "make the bundle again") from None
 
 
 def check_chains(
@@ -169,7 +173,7 @@ def check_chains(
         for number, stored in enumerate(references(bundle, size_text(canvas))):
             found = run_reference(pipeline, chain(canvas), stored, canvas)
             place = (size_text(canvas), number)
-            tensors += _compare(place, _makers(chain(canvas)), found, stored)
+            tensors += _compare(place, _makers(chain(canvas)), found, stored, pipeline.by_row)
             labels.append(LabelCheck(*place, _agreement(pipeline, found, stored, canvas)))
     return Report(limits(bundle, *precisions), tuple(tensors), tuple(labels))
 
@@ -179,6 +183,10 @@ def check_text(bundle: Bundle, graph: GraphSpec, session: Session) -> Report:
     tensors: list[TensorCheck] = []
     with closing(session):
         for number, stored in enumerate(references(bundle, "text")):
+            missing = [spec.name for spec in graph.inputs if spec.name not in stored]
+            if missing:
+                found = f"reference {number} of the text encoder has no {missing[0]}"
+                raise BundleError(f"check {bundle.path} with its reference tensors", found, "export it again")
             feed = {spec.name: session.upload(stored[spec.name]) for spec in graph.inputs}
             outputs = {name: session.download(tensor) for name, tensor in session.run(feed).items()}
             tensors += _compare(("any", number), dict.fromkeys(outputs, graph.name), outputs, stored)
@@ -201,27 +209,37 @@ def check_graph(
     return Report(limits(bundle, graph.precision), tuple(_compare(place, makers, found, stored)), ())
 
 
-def sample(array: Array) -> Array:
-    """The flat samples of a tensor that a bundle keeps: every n-th value, at most `SAMPLES`, float32."""
-    return array.ravel()[:: max(-(-array.size // SAMPLES), 1)].astype(np.float32)
-
-
 def references(bundle: Bundle, key: str) -> list[dict[str, Array]]:
     """The reference inputs and tensors of a canvas or of the text encoder.
 
     Raises:
-        BundleError: there are none, or one holds a NaN or an infinity, with which nothing can be compared.
+        BundleError: there are none, or one is not as documented, or holds a NaN or an infinity, with which nothing can
+            be compared.
     """
     stored = bundle.reference(key) if key in bundle.manifest.reference else []
     if not stored:
         todo = "export it again, or get a bundle that was packed with its reference tensors"
         raise BundleError(f"check {bundle.path} at {key}", "it holds no reference tensors for that", todo)
     for number, arrays in enumerate(stored):
-        for name, array in arrays.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                found = f"{name} of reference {number} at {key} holds {_not_finite(array)}"
-                raise BundleError(f"check {bundle.path} with its reference tensors", found, "export it again")
+        for name, problem in _problems(key, arrays):
+            found = f"{name} of reference {number} at {key} {problem}"
+            raise BundleError(f"check {bundle.path} with its reference tensors", found, "export it again")
     return stored
+
+
+def _problems(key: str, arrays: Mapping[str, Array]) -> Iterator[tuple[str, str]]:
+    """Array → what is wrong with it."""
+    for name, (kind, axes) in ({} if key == "text" else _STORED).items():
+        array = arrays.get(name)
+        if array is None or array.dtype.kind != kind or array.ndim != axes:
+            yield name, "is missing, or has another type or other axes than it should"
+        elif name in ("image", "labels") and size_text(array.shape[:2]) != key:
+            yield name, f"has the shape {array.shape}"
+    for name, array in arrays.items():
+        if name.startswith(_PREFIX) and array.dtype.kind != "f":
+            yield name, f"is {array.dtype}"
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            yield name, f"holds {not_finite(array)}"
 
 
 def run_reference(pipeline: Pipeline, chain: Chain, stored: Mapping[str, Array], canvas: Size) -> dict[str, Array]:
@@ -239,37 +257,22 @@ def _makers(chain: Chain) -> dict[str, str]:
 
 
 def _compare(
-    place: tuple[str, int], makers: Mapping[str, str], found: Mapping[str, Array], stored: Mapping[str, Array]
+    place: tuple[str, int],
+    makers: Mapping[str, str],
+    found: Mapping[str, Array],
+    stored: Mapping[str, Array],
+    by_row: tuple[str, ...] = (),
 ) -> list[TensorCheck]:
     checks = []
     for name, graph in makers.items():
         wanted = stored.get(_PREFIX + name)
         if wanted is not None:
             canvas, reference = place
-            difference = _difference(found[name], wanted)
-            checks.append(TensorCheck(canvas, reference, graph, name, **difference))
+            fields = difference(found[name], wanted)
+            if name in by_row and "length" in fields:
+                fields["cosine"] = cosine_of_rows(found[name], wanted)
+            checks.append(TensorCheck(canvas, reference, graph, name, **fields))
     return checks
-
-
-def _difference(found: Array, wanted: Array) -> dict[str, Any]:
-    """`cosine` and the fields after it of a `TensorCheck`; a NaN never compares as equal."""
-    if not np.isfinite(found).all():
-        return {"cosine": -1.0, "max_abs": -1.0, "problem": f"it holds {_not_finite(found)}"}
-    samples = sample(found)
-    if samples.shape != wanted.shape:
-        problem = f"it has {samples.size} samples, and torch's has {wanted.size}"
-        return {"cosine": -1.0, "max_abs": -1.0, "problem": problem}
-    a, b = samples.astype(np.float64), wanted.astype(np.float64)
-    mine, theirs = float(np.linalg.norm(a)), float(np.linalg.norm(b))
-    furthest = float(np.abs(a - b).max(initial=0.0))
-    if not (mine and theirs):
-        return {"cosine": float(mine == theirs), "max_abs": furthest}
-    return {"cosine": min(float(a @ b) / (mine * theirs), 1.0), "max_abs": furthest, "length": mine / theirs}
-
-
-def _not_finite(array: Array) -> str:
-    count = int(array.size - np.isfinite(array).sum())
-    return f"{count} of {array.size} values that are not finite numbers"
 
 
 UNDECIDED = 65535
@@ -281,8 +284,8 @@ def _agreement(pipeline: Pipeline, found: Mapping[str, Array], stored: Mapping[s
     if not all(np.isfinite(array).all() for array in wanted_tensors.values()):
         return 0.0  # there is no label map
     placement = Placement(canvas, canvas, canvas, True, None)
-    logits, class_probs = pipeline.masks(wanted_tensors)
+    evidence = pipeline.evidence(wanted_tensors, (), placement)
     wanted = stored["labels"]
     decided = wanted != UNDECIDED
-    equal = compose(logits, class_probs, placement).labels[decided] == wanted[decided]
+    equal = evidence.compose().labels[decided] == wanted[decided]
     return float(equal.mean()) if equal.size else 1.0

@@ -10,6 +10,7 @@ Schema history (`docs/bundle.md` has the format in full):
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import types
 import typing
@@ -234,7 +235,7 @@ def _short(text: str) -> str:
 
 
 def _parse(kind: Any, value: Any, where: str) -> Any:
-    if kind is Any:
+    if kind is Any or type(value) is kind:  # most values are plain: what typing has to say of them takes longer
         return value
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
@@ -249,9 +250,7 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
         return _parse_dataclass(kind, value, where)
     if kind is float and type(value) is int:
         return float(value)
-    if type(value) is not kind:
-        raise _refuse(where, f"it is {type(value).__name__}, not {kind.__name__}")
-    return value
+    raise _refuse(where, f"it is {type(value).__name__}, not {kind.__name__}")
 
 
 def _parse_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
@@ -278,10 +277,16 @@ def _parse_tuple(args: tuple[Any, ...], value: Any, where: str) -> Any:
 def _parse_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise _refuse(where, f"it is {type(value).__name__}, not an object")
-    hints = typing.get_type_hints(kind)
-    fields = dataclasses.fields(kind)
-    required = {f.name for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING}
-    unknown, missing = set(value) - {f.name for f in fields}, required - set(value)
+    kinds, required = _keys(kind)
+    unknown, missing = value.keys() - kinds.keys(), required - value.keys()
     if unknown or missing:
         raise _refuse(where, f"unknown keys {sorted(unknown)}, missing keys {sorted(missing)}")
-    return kind(**{key: _parse(hints[key], item, f"{where}: {key}") for key, item in value.items()})
+    return kind(**{key: _parse(kinds[key], item, f"{where}: {key}") for key, item in value.items()})
+
+
+@functools.cache
+def _keys(kind: Any) -> tuple[dict[str, Any], frozenset[str]]:
+    """The type of each key of a dataclass, and the keys that must be there; looking them up compiles annotations."""
+    hints, fields = typing.get_type_hints(kind), dataclasses.fields(kind)
+    needed = (f.name for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING)
+    return {f.name: hints[f.name] for f in fields}, frozenset(needed)

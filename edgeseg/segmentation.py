@@ -1,17 +1,45 @@
-"""What a segmenter gives: a label map with names and areas, or the query masks it is made of."""
+"""What a segmenter gives: a label map with names and areas, or what it is made of (query masks, for EBSeg)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edgeseg.compose import NONE_LABEL, score_tiles
+from edgeseg.compose import NONE_LABEL, Composition, compose, compose_scored, score_tiles
 from edgeseg.placement import Placement
+
+
+class Evidence(Protocol):
+    """What an image's class scores are computed from: small, where all scores of all pixels would fill gigabytes.
+
+    Attributes:
+        names: C class names.
+        placement: where the image lies on the canvas.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def placement(self) -> Placement: ...
+
+    def compose(self, threshold: float | None = None) -> Composition:
+        """The label map; with a threshold also the best scores, and no label where they are below it."""
+        ...
+
+    def scores(self) -> Iterator[tuple[slice, slice, npt.NDArray[np.float32]]]:
+        """Every class's score at every pixel of the image, as (y, x, (rows, columns, C) float32) tiles."""
+        ...
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What the scores are computed from, as it is written to disk (docs/outputs.md)."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +68,16 @@ class Masks:
         height, width = (-(-cells * valid // canvas) for cells, valid, canvas in sides)
         return height, width
 
+    def compose(self, threshold: float | None = None) -> Composition:
+        """See `Evidence`."""
+        if threshold is None:
+            return compose(self.logits, self.class_probs, self.placement)
+        return compose_scored(self.logits, self.class_probs, self.placement, threshold)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """See `Evidence`."""
+        return {"logits": self.logits, "class_probs": self.class_probs}
+
     def scores(self) -> Iterator[tuple[slice, slice, npt.NDArray[np.float32]]]:
         """Every class's score at every pixel of the image, as (y, x, (rows, columns, C) float32) tiles."""
         return score_tiles(self.logits, self.class_probs, self.placement)
@@ -67,7 +105,7 @@ class Segmentation:
     exact: bool
     reason: str | None
     image: npt.NDArray[np.uint8]
-    masks: Masks
+    masks: Evidence
     notes: tuple[str, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     scores: npt.NDArray[np.float32] | None = None

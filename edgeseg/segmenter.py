@@ -16,14 +16,13 @@ from edgeseg.backends.base import Backend
 from edgeseg.bundle import Bundle
 from edgeseg.chain import Observer
 from edgeseg.chains import Chains
-from edgeseg.compose import Composition, compose, compose_scored
 from edgeseg.errors import BundleError, EdgesegError, InputError, StorageError
 from edgeseg.images import ImageOptions, LoadedImage, load
 from edgeseg.pipelines import get_pipeline
 from edgeseg.placement import Placement, place
 from edgeseg.preprocess import resize_rgb
 from edgeseg.schema import EngineSpec, Size, size_text
-from edgeseg.segmentation import Masks, Segmentation
+from edgeseg.segmentation import Evidence, Segmentation
 from edgeseg.selection import Plan, Request, build_command, choose
 from edgeseg.vocabulary import ClassList, Vocabulary, VocabularyMaker
 from edgeseg.vocabulary.maker import Progress
@@ -114,7 +113,8 @@ class Segmenter:
             classes: names, or a `Vocabulary` made before.
             threshold: pixels whose best score is below it belong to none of the classes (label 65535).
             **options: `overlap`: name → whether the model was trained on it; `resize`: "none" leaves the image as large
-                as it is; `canvas`: (H, W), the one to use; `frame`, `bits16`, `max_pixels`: see `ImageOptions`.
+                as it is; `canvas`: (H, W), the one to use; `top_k`: how many classes the expensive graphs see, for a
+                family that can reject classes early; `frame`, `bits16`, `max_pixels`: see `ImageOptions`.
 
         Raises:
             InputError: the image or the class list cannot be used.
@@ -122,7 +122,7 @@ class Segmenter:
         with self._alone():
             loaded, masks, timer = self._masks(image, classes, options)
             with timer.step("compose"):
-                composed = _composed(masks, threshold)
+                composed = masks.compose(threshold)
         placement = masks.placement
         return Segmentation(
             composed.labels,
@@ -137,8 +137,8 @@ class Segmenter:
             composed.best,
         )
 
-    def masks(self, image: Any, classes: Classes, **options: Any) -> Masks:
-        """The query masks that the label map is made of. Arguments as for a call."""
+    def masks(self, image: Any, classes: Classes, **options: Any) -> Evidence:
+        """What the label map is made of: for EBSeg, the query masks (`Masks`). Arguments as for a call."""
         with self._alone():
             return self._masks(image, classes, options)[1]
 
@@ -175,12 +175,10 @@ class Segmenter:
 
     def _vocabularies(self) -> VocabularyMaker:
         if self._maker is None:
-            if "templates" not in self.bundle.manifest.recipe:
+            if self.bundle.manifest.recipe.get("templates") == []:
                 found = f"a bundle of the family {self.bundle.manifest.family!r} knows no classes"
                 raise BundleError("use class names", found, "export a CLIP with --sam, or use `edgeseg segments`")
-            self._maker = VocabularyMaker(
-                self.bundle, lambda graph, path: self.plan.open_text(self.bundle, graph, path)
-            )
+            self._maker = VocabularyMaker(self.bundle, lambda graph, _path: self.plan.open_text(self.bundle, graph))
         return self._maker
 
     def gate(self) -> None:
@@ -195,8 +193,8 @@ class Segmenter:
             report = reference.check_chains(self.bundle, self._pipeline, chain, plan.canvases, *plan.all_precisions())
             self._settle(report, ungated)
         for graph, engine in plan.ungated_text(self.bundle):
-            session = plan.open_text(self.bundle, graph, self.bundle.graph_files(engine))
-            self._settle(reference.check_text(self.bundle, graph, session), [engine])
+            report = reference.check_text(self.bundle, graph, plan.open_text(self.bundle, graph))
+            self._settle(report, [engine])
 
     def close(self) -> None:
         """Free the engines."""
@@ -222,9 +220,9 @@ class Segmenter:
         finally:
             self._busy.release()
 
-    def _masks(self, image: Any, classes: Classes, options: dict[str, Any]) -> tuple[LoadedImage, Masks, _Timer]:
+    def _masks(self, image: Any, classes: Classes, options: dict[str, Any]) -> tuple[LoadedImage, Evidence, _Timer]:
         timer, overlap = _Timer(), options.pop("overlap", None)
-        resize, canvas = options.pop("resize", None), options.pop("canvas", None)
+        resize, canvas, top_k = (options.pop(name, None) for name in ("resize", "canvas", "top_k"))
         with timer.step("read"):
             loaded = load(image, ImageOptions(**options))
         with timer.step("vocabulary"):
@@ -233,14 +231,13 @@ class Segmenter:
             placement = self._place(loaded, resize, canvas)
             rgb = resize_rgb(loaded.rgb, placement.valid)
             feed = self._pipeline.image_feed(rgb, placement.valid, placement.canvas)
-        feed |= self._pipeline.vocabulary_feed(vocabulary.embeddings, vocabulary.overlap)
+        feed |= self._pipeline.vocabulary_feed(vocabulary.embeddings, vocabulary.overlap, top_k)
         with timer.step("load"):
             chain = self._chains.chain(placement.canvas)
         with timer.step("chain"):
             result = self._pipeline.run(chain, feed, loaded.rgb, self.observer)
         timer.timings_ms |= {f"chain.{name}": value for name, value in result.timings_ms.items()}
-        logits, class_probs = self._pipeline.masks(result.tensors)
-        return loaded, Masks(logits, class_probs, vocabulary.names, placement), timer
+        return loaded, self._pipeline.evidence(result.tensors, vocabulary.names, placement), timer
 
     def _place(self, loaded: LoadedImage, resize: str | None, canvas: Size | None) -> Placement:
         height, width = loaded.rgb.shape[:2]
@@ -276,9 +273,3 @@ class Segmenter:
                     edit.add_engine(engine)
         except StorageError as error:
             self.plan = replace(self.plan, notes=(*self.plan.notes, f"gate results were not kept: {error.found}"))
-
-
-def _composed(masks: Masks, threshold: float | None) -> Composition:
-    if threshold is None:
-        return compose(masks.logits, masks.class_probs, masks.placement)
-    return compose_scored(masks.logits, masks.class_probs, masks.placement, threshold)

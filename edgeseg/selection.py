@@ -91,28 +91,32 @@ class Plan:
     def ungated_text(self, bundle: Bundle) -> list[tuple[GraphSpec, EngineSpec]]:
         """Text encoders with an engine for this device that has never run on it."""
         graphs = [graph for graph in bundle.manifest.graphs if graph.name == "text"]
-        found = [(graph, _usable(bundle, self.backend.name, self.device_key, graph)) for graph in graphs]
+        found = [(graph, self.text_engine(bundle, graph)) for graph in graphs]
         return [(graph, engine) for graph, engine in found if engine is not None and engine.gate is None]
+
+    def text_engine(self, bundle: Bundle, graph: GraphSpec) -> EngineSpec | None:
+        """The engine of a text encoder for this device, if there is one that has not failed."""
+        return _usable(bundle, self.backend.name, self.device_key, graph)
 
     def open(self, bundle: Bundle, graph: GraphSpec) -> Session:
         """A session of the graph, from its engine or its file. Raises BundleError or BackendError."""
         engine = self.engines.get((graph.name, graph.canvas))
         return self.backend.open(bundle.graph_files(engine or graph), graph, self.device)
 
-    def open_text(self, bundle: Bundle, graph: GraphSpec, path: Path) -> Session:
+    def open_text(self, bundle: Bundle, graph: GraphSpec) -> Session:
         """A session of the text encoder: its engine, or else the graph on onnxruntime: it runs once per class list."""
-        engine = _usable(bundle, self.backend.name, self.device_key, graph)
+        engine = self.text_engine(bundle, graph)
         if engine is not None:
             return self.backend.open(bundle.graph_files(engine), graph, self.device)
         if self.backend.name in RUN_GRAPHS:
-            return self.backend.open(path, graph, self.device)
+            return self.backend.open(bundle.graph_files(graph), graph, self.device)
         runner = get_backend("onnxruntime")
         if not runner.probe().works:
             found = f"{self.backend.name} has no engine of the text encoder here, and onnxruntime is not installed"
             raise BackendError(
                 "encode class names", found, build_command(bundle.path, self.backend.name, graph.precision)
             )
-        return runner.open(path, graph)
+        return runner.open(bundle.graph_files(graph), graph)
 
 
 def form_for(backend: str, device_key: str) -> str:
@@ -227,11 +231,11 @@ def _usable(bundle: Bundle, backend: str, key: str, graph: GraphSpec) -> EngineS
 
 
 def _current(bundle: Bundle, backend: str, key: str, graph: GraphSpec) -> list[EngineSpec]:
-    """The engines made for this device from the graph as it is now, in whichever form."""
+    """The engines made for this device from the graph as it is now, in whichever form; those for it alone first."""
     files = bundle.manifest.files
     forms = [one.file for one in bundle.manifest.graphs if made_of(one) == made_of(graph)]
     digests = {files[file].sha256 for file in forms if file in files}
-    return [
+    fitting = [
         engine
         for engine in bundle.manifest.engines
         if made_of(engine) == made_of(graph)
@@ -239,6 +243,7 @@ def _current(bundle: Bundle, backend: str, key: str, graph: GraphSpec) -> list[E
         and engine.backend == backend
         and matches(engine.device, key)
     ]
+    return sorted(fitting, key=lambda engine: engine.device != key)
 
 
 def _runs(bundle: Bundle, backend: str, key: str, graph: GraphSpec, found: EngineSpec | None) -> bool:

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgeseg.backends.keys import matches
 from edgeseg.bundle import Bundle
 from edgeseg.environment import environment
 from edgeseg.errors import BackendError, BuildError, GateError
@@ -25,7 +24,7 @@ from edgeseg.selection import AUTO, Plan
 from .alone import Alone, exact_tensors
 from .builder import make_engines
 from .compiler import Compiler
-from .gate import TEXT, check, check_plan, is_selected, record, remove
+from .gate import TEXT, check, check_plan, is_selected, record, remove, words
 from .making import Built, canvases_of
 from .picking import EXACT_FIRST, Candidate, Row, explain, pick
 from .progress import WorkBar
@@ -126,7 +125,7 @@ class _Auto:
                 continue
             record(bundle, plan, report, self.canvases)
             failures += report.failures[:1]
-            found = report.failures[0] if report.failures else _reached(report)
+            found = report.failures[0] if report.failures else words(_gate(report))
             self.chains.append(Chain(precision, not report.failures, found))
             passing += [] if report.failures else [plan]
         if not passing:
@@ -186,7 +185,7 @@ class _Auto:
         with Bundle.open(self.path).edit() as edit:
             before = edit.manifest
             for engine in before.engines:
-                mine = engine.backend == self.compiler.backend and matches(engine.device, self.compiler.device)
+                mine = (engine.backend, engine.device) == self.place  # others fit the device too, and never ran
                 covered = engine.canvas is None or engine.canvas in self.canvases
                 unwanted = engine.precision in failed or (engine.graph, engine.precision) in different
                 if mine and covered and unwanted and not is_selected(before, engine):
@@ -221,9 +220,3 @@ def entry(row: Row) -> dict[str, Any]:
 def _gate(report: Report) -> Gate:
     agreement = min((check.agreement for check in report.labels), default=None)
     return Gate(not report.failures, min(check.cosine for check in report.tensors), agreement)
-
-
-def _reached(report: Report) -> str:
-    gate = _gate(report)
-    labels = f", labels {gate.agreement:.2%} equal" if gate.agreement is not None else ""
-    return f"cosine {gate.cosine:.6f}{labels}"

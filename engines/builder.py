@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeseg.bundle import Bundle
+from edgeseg.errors import BuildError
 from edgeseg.schema import EngineSpec
 
 from .compiler import Compiler
@@ -24,10 +25,13 @@ def build(path: Path, compiler: Compiler, request: Request, shown: bool = True) 
 
     Raises:
         BuildError: the bundle lacks what was asked for, or the compiler refuses a graph, or makes something else of it
-            than it asks for.
+            than it asks for; or a repair is asked for of engines that do not run here.
         GateError: engines that run on this machine do not give the reference results; they are removed.
         KeyboardInterrupt: Ctrl-C; engines made before stay, without a gate.
     """
+    if request.repair and not compiler.runs_here:
+        found = f"engines for {compiler.device} do not run on this machine, so nothing tells which are wrong"
+        raise BuildError("build with --repair", found, "leave the option out, or build on the device")
     built = make_engines(path, compiler, request, shown)
     if not compiler.runs_here or all(item.engine.gate is not None for item in built):
         return built

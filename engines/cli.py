@@ -84,6 +84,7 @@ def _show(bundle: Path, compiler: Compiler, built: list[Built], as_json: bool) -
 def _show_auto(bundle: Path, compiler: Compiler, auto: Auto, as_json: bool) -> None:
     from . import tables
     from .auto import entry
+    from .gate import words
 
     if as_json:
         chains, graphs = [asdict(chain) for chain in auto.chains], [entry(row) for row in auto.rows]
@@ -95,9 +96,7 @@ def _show_auto(bundle: Path, compiler: Compiler, auto: Auto, as_json: bool) -> N
     console = Console(soft_wrap=True, highlight=False)
     console.print(tables.chains_table(auto))
     console.print(tables.auto_table(auto))
-    gate = auto.selection.gate
-    labels = f", labels {gate.agreement:.2%} equal" if gate.agreement is not None else ""
-    click.echo(f"together: cosine {gate.cosine:.6f}{labels}; `edgeseg run` takes this choice here")
+    click.echo(f"together: {words(auto.selection.gate)}; `edgeseg run` takes this choice here")
 
 
 def _where(bundle: Path, compiler: Compiler) -> dict[str, str]:
@@ -110,10 +109,11 @@ def _engine(item: Built) -> dict[str, Any]:
 
 def parse_bytes(text: str) -> int:
     """Reads "4GiB", "512MiB", "4G" or a plain number of bytes. Raises InputError for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)(?:iB|B)?", text.strip())
-    if not match or float(match[1]) <= 0:
-        raise InputError("use --memory-limit", f"{text!r} is not a size", "write it like 4GiB or 512MiB")
-    return int(float(match[1]) * _UNITS[match[2]])
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d+)?)\s*([KMG]?)(?:iB|B)?", text.strip())
+    size_bytes = int(float(match[1]) * _UNITS[match[2]]) if match else 0
+    if size_bytes < 1:
+        raise InputError("use --memory-limit", f"{text[:40]!r} is not a size", "write it like 4GiB or 512MiB")
+    return size_bytes
 
 
 def parse_canvas(text: str) -> Size:

@@ -6,22 +6,23 @@ tensor, or a bias is added, it multiplies dequantized numbers in fp32.
 
 Activations become unsigned with zero point 128, the same numbers, because x86 multiplies unsigned with signed bytes.
 A processor without VNNI adds pairs of such products in 16 bits, which overflow; there the weights become unsigned too,
-when the graph is opened, and onnxruntime takes another, exact way.
+when the graph is opened, and onnxruntime takes another, exact way. A form that was made elsewhere may come there too:
+then the backend asks onnxruntime for the same; older versions of it need the zero point of signed weights for that.
 """
 
 from __future__ import annotations
 
-import platform
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from edgeseg.backends.host import overflows
+
 DOMAIN = "com.microsoft"
 MIDDLE = 128  # the zero point of unsigned numbers
-ZERO, _SHIFT = "edgeseg_uint8_zero", "edgeseg_uint8_shift"
+ZERO, _SIGNED_ZERO, _SHIFT = "edgeseg_uint8_zero", "edgeseg_int8_zero", "edgeseg_uint8_shift"
 
 
 def to_integer_products(model: ModelProto, *, unsigned_weights: bool | None = None) -> int:
@@ -35,16 +36,6 @@ def to_integer_products(model: ModelProto, *, unsigned_weights: bool | None = No
     if count:
         add_domain(model)
     return count
-
-
-def overflows() -> bool:
-    """Whether this processor is an x86 without VNNI."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return False
-    try:
-        return "vnni" not in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return True
 
 
 class _Rewriter:
@@ -75,6 +66,7 @@ class _Rewriter:
             del self._graph.node[:]
             self._graph.node.extend(live(self._nodes, set(self._results)))
             self._constant(np.array(MIDDLE, np.uint8), ZERO)
+            self._constant(np.array(0, np.int8), _SIGNED_ZERO)
             self._constant(np.array(MIDDLE, np.int32), _SHIFT)
             drop_unread(self._graph)
         return count
@@ -96,7 +88,7 @@ class _Rewriter:
 
     def _multiply(self, node: NodeProto, source: NodeProto, given: NodeProto, weight: NodeProto) -> None:
         activation, matrix = self._activation(source), self._weight(weight)
-        zero = ZERO if self._unsigned else ""
+        zero = ZERO if self._unsigned else _SIGNED_ZERO
         inputs = [activation, matrix, given.input[1], weight.input[1], ZERO, zero]
         output, bias = node.output[0], self._bias(node)
         if bias is not None:

@@ -7,16 +7,16 @@ in place of an engine, so that onnxruntime, which needs no engine, does not run 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 from functools import reduce
 
-from edgeseg.backends.keys import matches
 from edgeseg.bundle import Bundle, BundleEdit
-from edgeseg.bundle.check import made_of
+from edgeseg.bundle.check import engine_key, made_of
 from edgeseg.chains import Chains
 from edgeseg.pipelines import get_pipeline
 from edgeseg.reference import Report, check_chains, check_text, limits
-from edgeseg.schema import EngineSpec, Manifest, Selection, Size, size_text
+from edgeseg.schema import EngineSpec, Gate, GraphSpec, Manifest, Selection, Size, size_text
 from edgeseg.selection import Plan, Request, choose
 
 from .progress import WorkBar
@@ -53,14 +53,13 @@ def check(
 
 def check_plan(bundle: Bundle, plan: Plan, canvases: tuple[Size, ...], shown: bool = True) -> Report:
     """How far the chains of a plan, and its text encoder, are from the reference."""
-    text = [g for g in bundle.manifest.graphs if g.name == TEXT and g.precision == plan.precision_of(TEXT)][:1]
+    text = _text(bundle, plan)
     labels = [*map(size_text, canvases), *(TEXT for _ in text)]
     with WorkBar("checking", dict.fromkeys(labels, 1.0), shown) as bar:
         reports = _chain_reports(bundle, plan, canvases, bar)
         for graph in text:
             with bar.piece(TEXT):
-                session = plan.open_text(bundle, graph, bundle.graph_files(graph))
-                reports.append(check_text(bundle, graph, session))
+                reports.append(check_text(bundle, graph, plan.open_text(bundle, graph)))
     return reduce(_merged, reports, Report(limits(bundle, *plan.all_precisions()), (), ()))
 
 
@@ -82,8 +81,9 @@ def _merged(a: Report, b: Report) -> Report:
 
 def record(bundle: Bundle, plan: Plan, report: Report, canvases: tuple[Size, ...]) -> list[EngineSpec]:
     """Give each engine what the gate found of it, and return them."""
+    ran = _ran(bundle, plan, canvases)
     with bundle.edit() as edit:
-        gated = [_gated(engine, report) for engine in edit.manifest.engines if _ran(engine, plan, canvases)]
+        gated = [_gated(engine, report) for engine in edit.manifest.engines if engine_key(engine) in ran]
         for engine in gated:
             edit.add_engine(engine)
     return gated
@@ -91,9 +91,10 @@ def record(bundle: Bundle, plan: Plan, report: Report, canvases: tuple[Size, ...
 
 def discard(bundle: Bundle, plan: Plan, report: Report, canvases: tuple[Size, ...]) -> None:
     """Remove the engines that ran, but those that a selection holds, and record which are to blame."""
+    ran = _ran(bundle, plan, canvases)
     with bundle.edit() as edit:
         before = edit.manifest
-        gated = [_gated(engine, report) for engine in before.engines if _ran(engine, plan, canvases)]
+        gated = [_gated(engine, report) for engine in before.engines if engine_key(engine) in ran]
         for engine in gated:
             if is_selected(before, engine):
                 edit.add_engine(engine)
@@ -125,13 +126,26 @@ def _place(spec: EngineSpec | Selection) -> tuple[str, str]:
     return spec.backend, spec.device
 
 
+def words(gate: Gate) -> str:
+    """What a gate found, in words."""
+    labels = f", labels {gate.agreement:.2%} equal" if gate.agreement is not None else ""
+    return f"cosine {gate.cosine:.6f}{labels}"
+
+
 def _gated(engine: EngineSpec, report: Report) -> EngineSpec:
     return replace(engine, gate=report.gate(engine.graph, engine.canvas))
 
 
-def _ran(engine: EngineSpec, plan: Plan, canvases: tuple[Size, ...]) -> bool:
-    mine = (engine.backend, engine.precision) == (plan.backend.name, plan.precision_of(engine.graph))
-    return mine and matches(engine.device, plan.device_key) and (engine.canvas is None or engine.canvas in canvases)
+def _ran(bundle: Bundle, plan: Plan, canvases: tuple[Size, ...]) -> set[Hashable]:
+    """Keys of the engines that ran; others may fit the device too, which were made for several."""
+    texts = (plan.text_engine(bundle, graph) for graph in _text(bundle, plan))
+    chain = (engine for engine in plan.engines.values() if engine.canvas is None or engine.canvas in canvases)
+    return {engine_key(engine) for engine in (*chain, *texts) if engine is not None}
+
+
+def _text(bundle: Bundle, plan: Plan) -> list[GraphSpec]:
+    """The text encoder, if the bundle has it in the plan's precision."""
+    return [g for g in bundle.manifest.graphs if g.name == TEXT and g.precision == plan.precision_of(TEXT)][:1]
 
 
 def _todo(bundle: Bundle, precision: str) -> str:

@@ -32,10 +32,10 @@ STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)  # how many blocks are lifted, on
 
 @dataclass(frozen=True)
 class Rung:
-    """One thing to try: what it is in words, and what does it."""
+    """One thing to try: what it is in words, and what does it to a graph, on whatever canvas that is."""
 
     change: str
-    rewrite: Rewrite
+    rewrite: Callable[[GraphSpec], Rewrite]
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,17 @@ class Blamed:
 
 def rungs(compiler: Compiler, bundle: Bundle, spec: GraphSpec, blame: Callable[[], list[Blamed]]) -> Iterator[Rung]:
     """The rungs for a graph; `blame` is asked for the order of its blocks when the others have failed."""
-    yield Rung("attention that is not fused", turn_softmax)
-    yield Rung("normalisation in fp32", norms_in_fp32)
+    yield Rung("attention that is not fused", lambda _: turn_softmax)
+    yield Rung("normalisation in fp32", lambda _: norms_in_fp32)
     if compiler.bf16:
-        weights = {Path(path).name: bundle.file(path) for path in spec.data}
-        yield Rung("bf16", lambda model: to_bf16(model, weights))
-    master = master_of(bundle, spec)
-    if master is not None:
-        yield from _lifting(bundle, master, blame())
+        yield Rung("bf16", lambda spec: lambda model: to_bf16(model, _files(bundle, spec)))
+    if master_of(bundle, spec) is not None:
+        yield from _lifting(bundle, [blamed.block for blamed in blame()])
+
+
+def _files(bundle: Bundle, spec: GraphSpec) -> dict[str, Path]:
+    """Name → path of a graph's weights."""
+    return {Path(path).name: bundle.file(path) for path in spec.data}
 
 
 def master_of(bundle: Bundle, spec: GraphSpec) -> GraphSpec | None:
@@ -65,14 +68,12 @@ def master_of(bundle: Bundle, spec: GraphSpec) -> GraphSpec | None:
     return found[0] if there and found[0].file != spec.file else None
 
 
-def _lifting(bundle: Bundle, spec: GraphSpec, order: list[Blamed]) -> Iterator[Rung]:
-    files = {Path(path).name: bundle.file(path) for path in spec.data}
-    path = bundle.graph_files(spec)
+def _lifting(bundle: Bundle, names: list[str]) -> Iterator[Rung]:
+    """Rungs with more and more blocks of the fp32 master, in the order of `names`; at last all of it."""
 
-    def lifting(chosen: Callable[[onnx.NodeProto], bool]) -> Rewrite:
-        return lambda model: lift(model, onnx.load(path, load_external_data=False), files, chosen)
+    def lifting(chosen: Callable[[onnx.NodeProto], bool]) -> Callable[[GraphSpec], Rewrite]:
+        return lambda spec: lambda model: _lift(bundle, spec, model, chosen)
 
-    names = [blamed.block for blamed in order]
     for count in [step for step in STEPS if step < len(names)] + [len(names)] * bool(names):
         blocks = frozenset(names[:count])
         yield Rung(
@@ -80,6 +81,15 @@ def _lifting(bundle: Bundle, spec: GraphSpec, order: list[Blamed]) -> Iterator[R
             lifting(lambda node, blocks=blocks: block_of(node.name) in blocks),  # type: ignore[misc]
         )
     yield Rung("the whole graph in fp32", lifting(lambda node: True))
+
+
+def _lift(bundle: Bundle, spec: GraphSpec, model: onnx.ModelProto, chosen: Callable[[onnx.NodeProto], bool]) -> int:
+    """From the master of the graph's own canvas: elsewhere its shapes differ."""
+    master = master_of(bundle, spec)
+    if master is None:
+        return 0
+    whole = onnx.load(bundle.graph_files(master), load_external_data=False)
+    return lift(model, whole, _files(bundle, master), chosen)
 
 
 def find_blame(
@@ -105,7 +115,7 @@ def find_blame(
         tensors = _common(bundle, spec, master)
         found = [probe.values(graph, tensors, feed) for graph in (spec, master)]
     errors = [_distance(found[0][name], found[1][name]) for name in tensors.values()]
-    before = [0.0, *errors[:-1]]
+    before = [0.0, *errors][:-1]  # nothing, where the two graphs share no tensor
     grown = [Blamed(block, _growth(*pair)) for block, *pair in zip(tensors, before, errors, strict=True)]
     return sorted(grown, key=lambda blamed: -blamed.error)
 
@@ -119,10 +129,12 @@ def _common(bundle: Bundle, spec: GraphSpec, master: GraphSpec) -> dict[str, str
 
 
 def _distance(found: Array, wanted: Array) -> float:
-    """Relative to what is wanted; infinite if there is a NaN."""
-    if not np.isfinite(found).all():
+    """Relative to what is wanted; infinite if there is a NaN, or an infinity that only one of them has."""
+    apart = found != wanted  # a mask's infinities are equal, and no distance
+    if not (np.isfinite(found[apart]).all() and np.isfinite(wanted[apart]).all()):
         return float("inf")
-    return float(np.linalg.norm(found - wanted)) / max(float(np.linalg.norm(wanted)), 1e-30)
+    length = float(np.linalg.norm(wanted[np.isfinite(wanted)]))
+    return float(np.linalg.norm(found[apart] - wanted[apart])) / max(length, 1e-30)
 
 
 def _growth(before: float, after: float) -> float:

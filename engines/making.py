@@ -145,8 +145,9 @@ class _Making:
         earlier = self.bundle.file(cache).read_bytes() if cache in self.bundle.manifest.files else b""
         engine = engine_of(self.bundle, compiler, self.graph)
         if not compiler.in_place:
-            file = f"{folder}/{self.graph.precision}/{self.graph.name}-{size_text(self.graph.canvas)}.engine"
-            engine = replace(engine, file=file, data=())
+            # Other precisions may share the engine, but never its repair.
+            name = f"{self.graph.name}-{size_text(self.graph.canvas)}" + "-repair" * (change is not None)
+            engine = replace(engine, file=f"{folder}/{self.graph.precision}/{name}.engine", data=())
         source = self._source(change)
         target = self.edit.scratch() / "unused" if compiler.in_place else self.edit.stage(engine.file)
         limit, scratch = request.memory_limit_bytes, self.edit.scratch()

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from edgeseg.bundle import Bundle
 from edgeseg.chains import Chains
 from edgeseg.environment import environment
-from edgeseg.errors import BuildError, GateError
+from edgeseg.errors import BackendError, BuildError, GateError
 from edgeseg.pipelines import get_pipeline
 from edgeseg.reference import Report, references, run_reference
 from edgeseg.schema import EngineSpec, GraphSpec, Size, parse_size, size_text
@@ -25,7 +25,7 @@ from edgeseg.selection import Plan, choose
 from edgeseg.selection import Request as Wish
 
 from .compiler import Compiler
-from .gate import check, discard, record
+from .gate import check, discard, record, words
 from .ladder import Blamed, Rung, find_blame, rungs
 from .making import Built, Change, Unchanged, canvases_of, make_engine
 from .progress import WorkBar
@@ -83,21 +83,20 @@ class _Repair:
         self.specs = {(g.name, g.canvas): g for g in wanted(Bundle.open(self.path), self.compiler, self.request)}
         self.file = f"reports/repair-{self.compiler.backend}-{self.compiler.device}-{self.precision}.json"
         self.ladders: dict[str, Iterator[Rung]] = {}
+        self.kept: dict[str, Rung] = {}
+        self.made: dict[tuple[str, Size | None], tuple[Built, Rung | None]] = {}  # what replaced what was built
 
     def run(self, report: Report) -> list[Built]:
         while report.failures:
-            name, canvas = self._culprit(report)
-            if name not in self.ladders:
-                self.ladders[name] = self._ladder(name, canvas)
-            report = self._climb(name, canvas, report)
+            report = self._mend(*self._culprit(report), report)
         bundle = Bundle.open(self.path)
         engines = {(e.graph, e.canvas): e for e in record(bundle, self._plan(bundle), report, self.canvases)}
         self._write_report()
         return [self._rebuilt(item, engines[item.engine.graph, item.engine.canvas]) for item in self.built]
 
     def _rebuilt(self, item: Built, engine: EngineSpec) -> Built:
-        size_bytes = Bundle.open(self.path).manifest.files[engine.file].bytes
-        return replace(item, engine=engine, size_bytes=size_bytes, kept=item.kept and engine.report is None)
+        latest, _ = self.made.get((engine.graph, engine.canvas), (item, None))
+        return replace(latest, engine=engine)
 
     def _culprit(self, report: Report) -> tuple[str, Size]:
         """The graph of the first bad tensor; if labels alone are wrong, the graph that is furthest off."""
@@ -116,71 +115,128 @@ class _Repair:
 
     def _blame(self, spec: GraphSpec, canvas: Size) -> list[Blamed]:
         """The order of the blocks, on the inputs that the graph gets in the chain."""
-        bundle = Bundle.open(self.path)
-        pipeline, plan = get_pipeline(bundle.manifest), self._plan(bundle)
         with WorkBar(f"looking for the block of {spec.name}", {"both precisions": 1.0}, self.shown):
-            with closing(Chains(bundle, plan, pipeline.graphs)) as chains:
-                stored = references(bundle, size_text(canvas))[0]
-                tensors = run_reference(pipeline, chains.chain(canvas), stored, canvas)
-            feed = {tensor.name: tensors[tensor.name] for tensor in spec.inputs}
-            order = find_blame(bundle, self.compiler, plan, spec, feed)
+            try:
+                order = self._blamed(spec, canvas)
+            except (BuildError, BackendError) as error:  # the whole graph is still to be tried
+                self.tries.append(Try(spec.name, size_text(canvas), "look for the block", REFUSED, error.found))
+                order = []
         self.blamed[spec.name] = [{"block": one.block, "error": _number(one.error)} for one in order]
         return order
 
-    def _climb(self, name: str, canvas: Size, before: Report) -> Report:
-        """Try rungs of a graph until one passes; the report of the whole chain with it."""
-        for rung in self.ladders[name]:
-            found = self._try(name, canvas, rung, before)
-            if found is not None and self._spread(name, canvas, rung):
+    def _blamed(self, spec: GraphSpec, canvas: Size) -> list[Blamed]:
+        bundle = Bundle.open(self.path)
+        pipeline, plan = get_pipeline(bundle.manifest), self._plan(bundle)
+        with closing(Chains(bundle, plan, pipeline.graphs)) as chains:
+            stored = references(bundle, size_text(canvas))[0]
+            tensors = run_reference(pipeline, chains.chain(canvas), stored, canvas)
+        feed = {tensor.name: tensors[tensor.name] for tensor in spec.inputs}
+        return find_blame(bundle, self.compiler, plan, spec, feed)
+
+    def _mend(self, culprit: str, canvas: Size, before: Report) -> Report:
+        """Change the graph to blame, or else one that it lives on; the report of the whole chain afterwards.
+
+        What is wrong with a graph's output may come with its input: in fp32 throughout it would do no better.
+        """
+        for name in self._upstream(culprit):
+            if name not in self.ladders:
+                self.ladders[name] = self._ladder(name, canvas)
+            if self._climb(name, culprit, canvas, before):
                 return self._check(self.canvases)
         self._give_up(before)
 
+    def _upstream(self, culprit: str) -> list[str]:
+        """A graph and those whose tensors it gets, through others too; the nearest first."""
+        order = get_pipeline(Bundle.open(self.path).manifest).graphs
+        needed, found = {tensor.name for tensor in self._any_spec(culprit).inputs}, [culprit]
+        for name in reversed(order[: order.index(culprit)]):
+            spec = self._any_spec(name)
+            if needed & {tensor.name for tensor in spec.outputs}:
+                needed |= {tensor.name for tensor in spec.inputs}
+                found.append(name)
+        return found
+
+    def _any_spec(self, name: str) -> GraphSpec:
+        return self._specs(name)[0]
+
+    def _specs(self, name: str) -> list[GraphSpec]:
+        """A graph on every canvas."""
+        return [spec for (graph, _), spec in self.specs.items() if graph == name]
+
+    def _climb(self, name: str, culprit: str, canvas: Size, before: Report) -> bool:
+        """Try rungs of a graph until the culprit passes with one; if none does, the graph is as it was."""
+        for rung in self.ladders[name]:
+            if self._try((name, culprit), canvas, rung, before) and self._spread(name, canvas, rung):
+                self.kept[name] = rung
+                return True
+        for spec in self._specs(name):
+            self._put(spec, self.kept.get(name))
+        if name not in self.kept:  # on another canvas, or after another graph was changed, it may be another rung
+            del self.ladders[name]
+        return False
+
     def _spread(self, name: str, canvas: Size, rung: Rung) -> bool:
         """Make the same change on the other canvases; whether the compiler took it there too."""
-        others = [c for c in self.canvases if c != canvas and self._spec(name, c).canvas is not None]
-        for other in others:
+        for spec in [one for one in self._specs(name) if one.canvas not in (canvas, None)]:
+            place = (name, size_text(spec.canvas), rung.change)
             try:
-                self._make(self._spec(name, other), rung)
+                self._make(spec, rung)
+            except Unchanged:
+                self.tries.append(Try(*place, NOTHING))
+                self._put(spec, None)
             except BuildError as error:
-                self.tries.append(Try(name, size_text(other), rung.change, REFUSED, error.found))
+                self.tries.append(Try(*place, REFUSED, error.found))
                 return False
         return True
 
-    def _try(self, name: str, canvas: Size, rung: Rung, before: Report) -> Report | None:
-        """The report of one canvas if the rung repairs the graph there, else None."""
-        place = (name, size_text(canvas), rung.change)
+    def _try(self, graphs: tuple[str, str], canvas: Size, rung: Rung, before: Report) -> bool:
+        """Whether a rung of the first graph repairs the second on one canvas."""
+        name, culprit = graphs
+        place, spec = (name, size_text(canvas), rung.change), self._spec(name, canvas)
         try:
-            differences = self._make(self._spec(name, canvas), rung)
+            differences = self._make(spec, rung)
+            found = self._check((canvas,))
         except Unchanged:
             self.tries.append(Try(*place, NOTHING))
-            return None
+            return False
         except BuildError as error:
             self.tries.append(Try(*place, REFUSED, error.found))
-            return None
-        found = self._check((canvas,))
-        mine = [one.sentence for one in found.bad_tensors if one.graph == name]
+            return False
+        except BackendError as error:
+            self.tries.append(Try(*place, FAILS, f"does not run: {error.found}"))
+            self._put(spec, self.kept.get(name))  # or else nothing runs
+            return False
+        mine = [one.sentence for one in found.bad_tensors if one.graph == culprit]
         wrong = mine if before.bad_tensors else found.failures
-        words = "; ".join([*(wrong or [self._reached(found, name)])[:1], *differences])
-        self.tries.append(Try(*place, FAILS if wrong else PASSES, words))
-        return None if wrong else found
+        said = "; ".join([*(wrong or [words(found.gate(culprit, None))])[:1], *differences])
+        self.tries.append(Try(*place, FAILS if wrong else PASSES, said))
+        return not wrong
 
-    def _reached(self, report: Report, name: str) -> str:
-        gate = report.gate(name, None)
-        labels = f", labels {gate.agreement:.2%} equal" if gate.agreement is not None else ""
-        return f"cosine {gate.cosine:.6f}{labels}"
-
-    def _make(self, spec: GraphSpec, rung: Rung) -> tuple[str, ...]:
-        change = Change(rung.rewrite, self.file, self._text())
+    def _make(self, spec: GraphSpec, rung: Rung | None) -> tuple[str, ...]:
+        change = Change(rung.rewrite(spec), self.file, self._text()) if rung else None
+        title = f"repair with {rung.change}" if rung else "take it back"
         with (
-            WorkBar(f"repair with {rung.change}", {label(spec): 1.0}, self.shown) as bar,
+            WorkBar(title, {label(spec): 1.0}, self.shown) as bar,
             bar.piece(label(spec)) as advance,
         ):
             made = make_engine(self.path, self.compiler, spec, self.request, advance=advance, change=change)
+        self.made[spec.name, spec.canvas] = made, rung
         return made.differences
+
+    def _put(self, spec: GraphSpec, rung: Rung | None) -> None:
+        """Make the engine with this rung, unless it is so; None: as it was."""
+        _, current = self.made.get((spec.name, spec.canvas), (None, None))
+        if current is rung:
+            return
+        try:
+            self._make(spec, rung)
+        except Unchanged:  # on this canvas it changes nothing
+            self._put(spec, None)
 
     def _give_up(self, report: Report) -> NoReturn:
         bundle = Bundle.open(self.path)
         discard(bundle, self._plan(bundle), report, self.canvases)
+        self.kept.clear()
         self._write_report()
         tried = f"; of {len(self.tries)} changes that were tried none repairs it, see {self.file}"
         asked = f"repair the {self.compiler.backend} engines of {self.path} in {self.precision}"
@@ -198,7 +254,7 @@ class _Repair:
 
     def _text(self) -> str:
         where = {"backend": self.compiler.backend, "device": self.compiler.device, "precision": self.precision}
-        kept = {one.graph: one.change for one in self.tries if one.outcome == PASSES}
+        kept = {name: rung.change for name, rung in self.kept.items()}
         tries = [asdict(one) for one in self.tries]
         body = {"schema": 1, "kind": "repair", **where, "kept": kept, "tried": tries, "blocks": self.blamed}
         return json.dumps(body | {"environment": environment()}, indent=2, allow_nan=False) + "\n"

@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, external_data_helper, helper, numpy_helper, shape_inference
 
+from edgeseg.errors import BundleError
+
 FLOAT, HALF, BFLOAT = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16
 SMALL_BYTES = 1 << 20  # a constant up to this is converted where it stands, a larger one by a Cast
 
@@ -125,15 +127,23 @@ def _bf16_tensor(name: str, values: np.ndarray[tuple[int, ...], np.dtype[np.floa
 
 
 def loaded(tensor: TensorProto, files: Files) -> TensorProto:
-    """The tensor with its values in it; external ones come from `files` and from nowhere else."""
+    """The tensor with its values in it; external ones come from `files` and from nowhere else.
+
+    Raises:
+        BundleError: they are in another file, or it is too short.
+    """
     copy: TensorProto = TensorProto.FromString(tensor.SerializeToString())
     if not external_data_helper.uses_external_data(tensor):
         return copy
     where = {entry.key: entry.value for entry in tensor.external_data}
-    offset = int(where.get("offset", 0))
-    with files[where["location"]].open("rb") as file:
-        file.seek(offset)
-        copy.raw_data = file.read(int(where["length"])) if "length" in where else file.read()
+    path, offset = files.get(where.get("location", "")), where.get("offset", "0")
+    size_bytes = int(np.prod(tensor.dims, dtype=np.int64)) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    if path is None or not offset.isdecimal() or int(offset) + size_bytes > path.stat().st_size:
+        found = "it is not where the graph's weights are"
+        raise BundleError(f"read the weight {tensor.name}", found, "get an undamaged copy of the bundle")
+    with path.open("rb") as file:
+        file.seek(int(offset))
+        copy.raw_data = file.read(size_bytes)
     del copy.external_data[:]
     copy.data_location = TensorProto.DEFAULT
     return copy

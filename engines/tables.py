@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from edgeseg.bundle import Bundle
+from edgeseg.bundle.read import parse_json
 from edgeseg.bundle.summary import layers_text
 from edgeseg.cli import printable
+from edgeseg.errors import BundleError
 from edgeseg.schema import EngineSpec, size_text
 
 from .auto import Auto
 from .making import Built
 from .picking import Row
+
+_TRIED = ("graph", "canvas", "change", "outcome", "found")
 
 
 def engines_table(built: list[Built]) -> Table:
@@ -53,17 +56,35 @@ def _made(item: Built) -> str:
 
 
 def reports(path: Path, built: list[Built]) -> list[dict[str, Any]]:
-    """The reports that engines of a build refer to, as JSON."""
+    """The reports that engines of a build refer to, as JSON. Raises BundleError for a file that is none."""
     bundle = Bundle.open(path)
     files = dict.fromkeys(item.engine.report for item in built if item.engine.report)
-    return [json.loads(bundle.file(file).read_text("utf-8")) for file in files if file is not None]
+    return [_report(bundle.file(file), file) for file in files if file is not None]
+
+
+def _report(path: Path, file: str) -> dict[str, Any]:
+    """Engines that were kept may have come with a bundle of anyone's."""
+    try:
+        body = parse_json(path.read_bytes())
+    except ValueError as error:
+        raise _no_report(file, f"it is no valid JSON ({error})") from None
+    if not isinstance(body, dict) or body.get("kind") not in ("repair", "auto"):
+        raise _no_report(file, "it is not what a build writes")
+    tried = body.get("tried") if body["kind"] == "repair" else []
+    if not isinstance(tried, list) or not all(isinstance(one, dict) and one.keys() >= set(_TRIED) for one in tried):
+        raise _no_report(file, "it does not list what was tried")
+    return dict(body)
+
+
+def _no_report(file: str, found: str) -> BundleError:
+    return BundleError(f"read the report {file}", found, "build the engines that name it again")
 
 
 def repair_table(report: dict[str, Any]) -> Table:
     """Every rung that was tried."""
     table = Table("graph", "canvas", "repair tried", "outcome", "found", box=None)
     for one in report["tried"]:
-        table.add_row(*(printable(str(one[key])) for key in ("graph", "canvas", "change", "outcome", "found")))
+        table.add_row(*(printable(str(one[key])) for key in _TRIED))
     return table
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import gc
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,21 +16,19 @@ import edgeseg
 from edgeseg.bundle import Bundle
 from edgeseg.bundle.edit import BundleEdit
 from edgeseg.errors import CheckpointError, InputError
-from edgeseg.preprocess import preprocess
+from edgeseg.pipelines import Pipeline, get_pipeline
 from edgeseg.schema import SCHEMA, Manifest, Size, Source, size_text
 from edgeseg.vocabulary.classes import data_lines, dataset_classes
 from edgeseg.vocabulary.maker import TOKENIZER_FILE, TOKENIZERS
 
-from . import clip_file, ebseg, sam, text_encoders
-from .checkpoint import file_digest, read_checkpoint
+from . import text_encoders
+from .checkpoint import StateDict, as_floats, file_digest, open_checkpoint
+from .families import FAMILIES, check_canvases
 from .graphs import GraphPlan
-from .nets.ebseg import EBSeg
 from .onnx_file import WeightFile, export_graph, graph_file_name
-from .recipe import Recipe, presets
-from .reference import CLASSES, IMAGES, labels, reference_image, write_case
-from .sam_bundle import export_sam
+from .recipe import Recipe, preset, preset_names
+from .reference import CLASSES, IMAGES, Flushed, UInt8, photo_on, reference_image, write_case
 from .text_encoders import TextEncoder
-from .use_bundle import export_use
 
 FOLDER = "graphs/fp32"
 Progress = Callable[[str, int, int], None]
@@ -52,85 +49,134 @@ class Checkpoint:
     sam: Path | None = None
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint, the recipe that fits it, and the `model` that its family made of it."""
+
+    checkpoint: Checkpoint
+    recipe: Recipe
+    model: Any
+
+
 def export_bundle(
-    checkpoint: Checkpoint, sizes: list[Size], output: Path, overwrite: bool = False, progress: Progress | None = None
+    checkpoint: Checkpoint,
+    sizes: list[Size],
+    output: Path,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    *,
+    photos: Sequence[UInt8] = (),
 ) -> Bundle:
-    """Export a checkpoint of EBSeg, of SAM, or of CLIP with a SAM in front, which is USE.
+    """Export a checkpoint of any family.
 
     Args:
         checkpoint: the file.
-        sizes: canvases (H, W), multiples of 32; empty for the preset's, which is all that SAM takes.
+        sizes: canvases (H, W); empty for the preset's.
         output: the bundle's directory.
         overwrite: take the place of a bundle that is there.
         progress: called with what is being done, the steps done and all steps.
+        photos: (H, W, 3) uint8 RGB, of any size, that the reference tensors are made of; without any, made-up scenes.
 
     Raises:
         CheckpointError, DownloadError, InputError, BundleError, StorageError: nothing is left behind.
     """
-    state = read_checkpoint(checkpoint.path)
-    report = progress or (lambda *_: None)
-    choice: dict[str, Any] = {"wanted": checkpoint.family, "hub": checkpoint.hub, "overwrite": overwrite}
-    if sam.is_sam(state):
-        return export_sam(checkpoint.path, state, sizes, output, progress=report, **choice)
-    if clip_file.is_clip(state):
-        choice["sam"] = checkpoint.sam
-        return export_use(checkpoint.path, state, sizes, output, progress=report, choice=choice)
-    for size in sizes:
-        ebseg.check_canvas(size)
-    recipe = choose_recipe(checkpoint, state)
-    model = ebseg.load(checkpoint.path, state, recipe)
-    del state
+    check_canvases(sizes, _possible(checkpoint.family))
+    opened = _opened(checkpoint)
+    recipe = choose_recipe(checkpoint, opened)
+    check_canvases(sizes, [recipe.family])  # before the weights are read
+    model = FAMILIES[recipe.family].load(checkpoint.path, as_floats(checkpoint.path, opened), recipe)
+    del opened
+    loaded = Loaded(checkpoint, recipe, model)
+    return export_loaded(loaded, sizes, output, overwrite, progress, photos=photos)
+
+
+def export_loaded(
+    loaded: Loaded,
+    sizes: list[Size],
+    output: Path,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    *,
+    photos: Sequence[UInt8] = (),
+) -> Bundle:
+    """Export a model that was loaded before; see `export_bundle`, whose errors it raises."""
+    checkpoint, recipe, model = loaded.checkpoint, loaded.recipe, loaded.model
     text = _text_encoder(checkpoint, recipe, model)
-    canvases = tuple(dict.fromkeys(sizes or recipe.canvases))
-    licence = f"{recipe.licence}; text encoder: {text.source.licence}" if text and text.source else recipe.licence
-    source = Source(checkpoint.path.name, file_digest(checkpoint.path), checkpoint.hub, licence)
     manifest = Manifest(
         schema=SCHEMA,
         edgeseg=edgeseg.__version__,
         family=recipe.family,
         name=recipe.name,
-        source=source,
+        source=_source(checkpoint, recipe, text),
         recipe=_resolved(recipe, model, text),
-        images=ebseg.transforms(recipe),
-        canvases=canvases,
+        images=FAMILIES[recipe.family].transforms(recipe),
+        canvases=tuple(dict.fromkeys(sizes or recipe.canvases)),
     )
-    with Bundle.create(output, manifest, overwrite) as edit, torch.no_grad(), _Flushed():
-        _Exporter(edit, model, recipe, report).export(canvases, text)
+    with Bundle.create(output, manifest, overwrite) as edit, torch.no_grad(), Flushed():
+        _Exporter(edit, model, recipe, progress or (lambda *_: None)).export(manifest, text, photos)
     return Bundle.open(output)
+
+
+def _opened(checkpoint: Checkpoint) -> StateDict:
+    """The checkpoint's tensors and, with `sam.` before their names, those of the SAM in front of it."""
+    state = open_checkpoint(checkpoint.path)
+    if checkpoint.sam is not None:
+        state |= {f"sam.{name}": value for name, value in open_checkpoint(checkpoint.sam).items()}
+    return state
+
+
+def _source(checkpoint: Checkpoint, recipe: Recipe, text: TextEncoder | None) -> Source:
+    """Where the weights come from; what lies beside the checkpoint is named with its licence."""
+    licence = f"{recipe.licence}; text encoder: {text.source.licence}" if text and text.source else recipe.licence
+    if checkpoint.sam is not None:
+        licence += f"; {checkpoint.sam.name}: sha256 {file_digest(checkpoint.sam)}"
+    return Source(checkpoint.path.name, file_digest(checkpoint.path), checkpoint.hub, licence)
+
+
+def _possible(wanted: str | None) -> list[str]:
+    """The families that a checkpoint may be of, by the name that the user gave: a family's, a preset's or none."""
+    presets = [preset(name) for name in preset_names()]
+    named = {recipe.family for recipe in presets if wanted in (None, recipe.family, recipe.name)}
+    return [name for name in FAMILIES if name in named]
 
 
 def choose_recipe(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> Recipe:
     """The preset that fits the tensors. Raises CheckpointError if none does, or `--family` says otherwise."""
     asked = f"read the checkpoint {checkpoint.path}"
-    if not ebseg.is_ebseg(state):
+    found = [name for name, family in FAMILIES.items() if family.recognises(state)]
+    if not found:
         some = ", ".join(sorted(state)[:3])
-        keys = "its keys begin with clip_visual_extractor, sem_seg_head, backbone"
-        todo = f"give an EBSeg checkpoint ({keys}), or one of SAM or CLIP"
+        todo = "give a checkpoint of " + " or ".join(f"{name} ({family.KEYS})" for name, family in FAMILIES.items())
         raise CheckpointError(asked, f"its tensors are of no family that edgeseg knows ({some}, ...)", todo)
-    known = presets(Recipe)
+    family, every = FAMILIES[found[0]], [preset(name) for name in preset_names()]
     wanted = checkpoint.family
-    if wanted is not None and wanted not in {name for recipe in known for name in (recipe.family, recipe.name)}:
-        todo = f"choose from {', '.join(recipe.name for recipe in known)}"
+    if wanted is not None and wanted not in {name for recipe in every for name in (recipe.family, recipe.name)}:
+        todo = f"choose from {', '.join(preset_names())}"
         raise InputError(f"use --family {wanted}", "there is no such family or preset", todo)
-    width, patch = ebseg.clip_sizes(state)
-    fitting = [recipe for recipe in known if (recipe.clip_width, recipe.clip_patch) == (width, patch)]
-    named = [recipe for recipe in known if wanted == recipe.name]
+    presets = [recipe for recipe in every if recipe.family == found[0]]
+    if wanted is not None and wanted not in {name for recipe in presets for name in (recipe.family, recipe.name)}:
+        raise CheckpointError(asked, f"its tensors are those of the family {found[0]}", "leave --family out")
+    width, patch = family.clip_sizes(state)
+    alike = [one for one in presets if one.clip_width in (0, width) and one.clip_patch in (0, patch)]
+    fitting = [recipe for recipe in alike if family.fits(state, recipe)]
+    named = [recipe for recipe in presets if wanted == recipe.name]
     if named and fitting and named[0] not in fitting:
-        found = f"its CLIP has width {width} and patch {patch}, which is {fitting[0].name}, not {wanted}"
-        raise CheckpointError(asked, found, "leave --family out")
+        problem = f"its {family.ENCODER} has width {width} and patch {patch}, which is {fitting[0].name}, not {wanted}"
+        raise CheckpointError(asked, problem, "leave --family out")
     if named:
         return named[0]
     if not fitting:
-        nearest = " or ".join(recipe.name for recipe in known)
-        found = f"no preset has a CLIP of width {width} and patch {patch}"
-        raise CheckpointError(asked, found, f"name the nearest preset: --family {nearest}")
+        problem = f"no preset has a {family.ENCODER} of width {width} and patch {patch}"
+        names = " or ".join(recipe.name for recipe in presets)
+        raise CheckpointError(asked, problem, f"name the nearest preset: --family {names}")
     return fitting[0]
 
 
-def _text_encoder(checkpoint: Checkpoint, recipe: Recipe, model: EBSeg) -> TextEncoder | None:
+def _text_encoder(checkpoint: Checkpoint, recipe: Recipe, model: Any) -> TextEncoder | None:
     """The recipe's text encoder, in whose space the model's embeddings must lie."""
-    text = text_encoders.find(recipe.text_encoder, ebseg.text_tower(model), checkpoint.text_encoder)
-    embedding = model.config.clip.embedding
+    family = FAMILIES[recipe.family]
+    text = text_encoders.find(recipe.text_encoder, family.text_tower(model), checkpoint.text_encoder)
+    embedding = family.embedding(model)
     if text and text.width != embedding:
         found = (
             f"its CLIP makes embeddings of {embedding} values, its text encoder, {recipe.text_encoder}, {text.width}"
@@ -140,33 +186,18 @@ def _text_encoder(checkpoint: Checkpoint, recipe: Recipe, model: EBSeg) -> TextE
     return text
 
 
-class _Flushed:
-    """Denormal numbers count as zero: a softmax over masks leaves them, and they slow a CPU down a hundredfold."""
-
-    def __enter__(self) -> None:
-        torch.set_flush_denormal(True)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_flush_denormal(False)
-
-
-def _resolved(recipe: Recipe, model: EBSeg, text: TextEncoder | None) -> dict[str, Any]:
-    """What the runtime reads of the recipe, as JSON."""
-    config = model.config
+def _resolved(recipe: Recipe, model: Any, text: TextEncoder | None) -> dict[str, Any]:
+    """The recipe and what the tensors told, as JSON; the runtime reads a part of it."""
+    family = FAMILIES[recipe.family]
     return {
+        **family.resolved(model, recipe),
         "resize": recipe.resize,
-        "divisor": ebseg.DIVISOR,
-        "mask_stride": ebseg.MASK_STRIDE,
-        "queries": config.decoder.queries,
-        "embedding": config.clip.embedding,
-        "clip_scale": recipe.clip_scale,
-        "ensemble": recipe.ensemble,
-        "templates": data_lines(f"templates-{recipe.templates}.txt"),
-        "training_classes": data_lines(f"training-{recipe.training_classes}.txt"),
+        "embedding": family.embedding(model),
+        "templates": data_lines(f"templates-{recipe.templates}.txt") if recipe.templates else [],
+        "training_classes": data_lines(f"training-{recipe.training_classes}.txt") if recipe.training_classes else [],
         "text_encoder": recipe.text_encoder,
         "text_context": text.context if text else 0,
         "text_source": asdict(text.source) if text and text.source else None,
-        "logit_scale": round(math.exp(float(cast(Tensor, model.ov_classifier.logit_scale))), 4),
         "gate": recipe.gate,
     }
 
@@ -174,21 +205,35 @@ def _resolved(recipe: Recipe, model: EBSeg, text: TextEncoder | None) -> dict[st
 class _Exporter:
     """Writes one bundle. It keeps no graph: each is traced, written and dropped before the next."""
 
-    def __init__(self, edit: BundleEdit, model: EBSeg, recipe: Recipe, progress: Progress) -> None:
+    def __init__(self, edit: BundleEdit, model: Any, recipe: Recipe, progress: Progress) -> None:
         self.edit, self.model, self.recipe, self.progress = edit, model, recipe, progress
+        self.family = FAMILIES[recipe.family]
         self.weights: dict[str, WeightFile] = {}
+        self.photos: Sequence[UInt8] = ()
         self.done = self.steps = 0
 
-    def export(self, canvases: tuple[Size, ...], encoder: TextEncoder | None) -> None:
-        self.steps = len(canvases) * (4 + IMAGES) + 2  # and, once, the text encoder and the scoring
+    def export(self, manifest: Manifest, encoder: TextEncoder | None, photos: Sequence[UInt8]) -> None:
+        self.photos, canvases, pipeline = photos, manifest.canvases, get_pipeline(manifest)
+        plans = [plan.canvas for plan in self.family.plans(self.model, self.recipe, canvases[0])]
+        shared = plans.count(None)  # those that fit any canvas, written once
+        self.steps = len(canvases) * (len(plans) - shared + self._images) + shared + 1  # and, once, the text encoder
         try:
             text = self._text(encoder)
             for i, canvas in enumerate(canvases):
-                self._canvas(canvas, text, with_score=i == 0)
+                self._canvas(canvas, text, pipeline, first=i == 0)
         finally:
             for file in self.weights.values():
                 file.close()
         self._step("files")
+
+    @property
+    def _images(self) -> int:
+        """Per canvas: a single photo counts for two, once for trained classes and once for new ones."""
+        return max(IMAGES, len(self.photos))
+
+    def _image(self, canvas: Size, number: int) -> UInt8:
+        photos = self.photos
+        return photo_on(canvas, photos[number % len(photos)]) if photos else reference_image(canvas, number)
 
     def _step(self, what: str) -> None:
         self.progress(what, self.done, self.steps)
@@ -199,7 +244,7 @@ class _Exporter:
         self._step("text encoder")
         if encoder is None:
             random = torch.Generator().manual_seed(0)
-            directions = torch.randn(CLASSES, self.model.config.clip.embedding, generator=random)
+            directions = torch.randn(CLASSES, self.family.embedding(self.model), generator=random)
             return torch.nn.functional.normalize(directions, dim=-1)
         path = self.edit.stage(TOKENIZER_FILE)
         path.write_text(encoder.tokenizer, "utf-8")
@@ -213,31 +258,27 @@ class _Exporter:
         self.edit.add_reference("text", reference)
         return embeddings
 
-    def _canvas(self, canvas: Size, text: Tensor, with_score: bool) -> None:
-        plans = [*ebseg.graphs(self.model, self.recipe, canvas), ebseg.score_graph(self.model)]
-        for number in range(IMAGES):
-            image = reference_image(canvas, number)
-            values = self._inputs(image, canvas, text, number)
-            inputs = {"image": image, "text": values["text"].numpy(), "overlap": values["overlap"].numpy()}
+    def _canvas(self, canvas: Size, text: Tensor, pipeline: Pipeline, first: bool) -> None:
+        plans = self.family.plans(self.model, self.recipe, canvas)
+        for number in range(self._images):
+            image = self._image(canvas, number)
+            # Both kinds of class, trained and new, so that both branches of a scoring are checked.
+            overlap = (np.arange(len(text)) % 2 == number % 2).astype(np.float32)
+            inputs = {"image": image, "text": text.numpy(), "overlap": overlap}
+            images = pipeline.image_feed(image, canvas, canvas)
+            named = pipeline.vocabulary_feed(inputs["text"], overlap)
+            values = {name: torch.from_numpy(array) for name, array in {**images, **named}.items()}
             for plan in plans:
-                first = number == 0 and (plan.canvas is not None or with_score)
-                self._step(f"{plan.name} {size_text(plan.canvas)}") if first else None
-                values.update(self._write(plan, values) if first else _run(plan, values))
+                new = number == 0 and (plan.canvas is not None or first)
+                self._step(f"{plan.name} {size_text(plan.canvas)}") if new else None
+                values.update(self._write(plan, values) if new else plan.run(values))
             self._step(f"reference {number} {size_text(canvas)}")
             name = f"reference/{size_text(canvas)}-{number}.npz"
-            tensors = {key: value for key, value in values.items() if key not in inputs}
-            composed = labels(values["mask_logits"], values["class_probs"], canvas)
+            left_out = {*named, *(tensor for plan in plans for tensor in plan.unsteady)}
+            tensors = {key: value for key, value in values.items() if key not in left_out}
+            composed = self.family.labels(values, canvas)
             write_case(self.edit.stage(name), inputs, tensors, composed)
             self.edit.add_reference(size_text(canvas), name)
-
-    def _inputs(self, image: Any, canvas: Size, text: Tensor, number: int) -> dict[str, Tensor]:
-        images = {
-            name: torch.from_numpy(preprocess(image, canvas, transform, canvas))
-            for name, transform in ebseg.transforms(self.recipe).items()
-        }
-        # Both kinds of class, trained and new, so that both branches of the scoring are checked.
-        overlap = torch.from_numpy((np.arange(len(text)) % 2 == number % 2).astype(np.float32))
-        return {**images, "text": text, "overlap": overlap}
 
     def _write(self, plan: GraphPlan, example: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Export one graph into the bundle; returns torch's outputs for the example."""
@@ -249,8 +290,3 @@ class _Exporter:
         self.edit.add_graph(spec)
         gc.collect()
         return outputs
-
-
-def _run(plan: GraphPlan, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    outputs = plan.network(*(values[name] for name in plan.inputs))
-    return dict(zip(plan.outputs, outputs if isinstance(outputs, tuple) else (outputs,), strict=True))

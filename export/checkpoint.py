@@ -37,6 +37,15 @@ def read_checkpoint(path: Path) -> StateDict:
     Raises:
         CheckpointError: the file is missing, damaged, holds code, or is not a mapping of names to tensors.
     """
+    return as_floats(path, open_checkpoint(path))
+
+
+def open_checkpoint(path: Path) -> StateDict:
+    """The tensors as the file has them. They are mapped: names and shapes are there, weights are read when used.
+
+    Raises:
+        CheckpointError: as `read_checkpoint`, which also looks at the weights.
+    """
     if not path.is_file():
         found = "it is a folder" if path.is_dir() else "there is no such file"
         raise CheckpointError(f"read the checkpoint {path}", found, "give the path of a checkpoint file")
@@ -45,6 +54,15 @@ def read_checkpoint(path: Path) -> StateDict:
     if not isinstance(state, Mapping) or not state:
         raise _refuse(path, "it holds no state dict", "give a file with the model's state dict, bare or under 'model'")
     return {str(name): _tensor(path, str(name), value) for name, value in state.items()}
+
+
+def as_floats(path: Path, state: Mapping[str, Tensor]) -> StateDict:
+    """What `open_checkpoint` gave, in float32. Raises CheckpointError where a number is not finite."""
+    made = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    for name, value in made.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise _refuse(path, f"{name!r} holds NaN or infinity", "use a checkpoint of a run that did not diverge")
+    return made
 
 
 def _refuse(path: Path, found: str, todo: str) -> CheckpointError:
@@ -99,12 +117,7 @@ def _first_line(error: BaseException) -> str:
 def _tensor(path: Path, name: str, value: Any) -> Tensor:
     if not isinstance(value, Tensor) or not _is_dense(value):
         raise _refuse(path, f"{name!r} is {type(value).__name__}, not a dense tensor", "save the state dict alone")
-    made: Tensor = value.detach()
-    if made.is_floating_point():
-        made = made.float()
-        if not bool(torch.isfinite(made).all()):
-            raise _refuse(path, f"{name!r} holds NaN or infinity", "use a checkpoint of a run that did not diverge")
-    return made
+    return value.detach()
 
 
 def _is_dense(value: Tensor) -> bool:

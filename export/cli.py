@@ -9,6 +9,7 @@ import click
 
 from edgeseg.cli.terminal import print_json, progress_bar
 from edgeseg.errors import InputError
+from edgeseg.images import load
 from edgeseg.schema import Size, parse_size, size_text
 
 
@@ -29,7 +30,7 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
 
 @click.command()
 @click.argument("checkpoint", metavar="CHECKPOINT|PRESET")
-@click.option("--size", "sizes", multiple=True, type=SizeType(), help="A canvas, a multiple of 32; repeatable.")
+@click.option("--size", "sizes", multiple=True, type=SizeType(), help="A canvas; may be repeated.")
 @click.option("--family", help="The family or preset, where the tensors alone do not tell.")
 @click.option(
     "--text-encoder",
@@ -37,19 +38,35 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
     help="A folder with the weights of the text encoder and its vocabulary, where the checkpoint does not hold them.",
 )
 @click.option("--sam", type=click.Path(path_type=Path), help="SAM's file, for the masks that a CLIP checkpoint embeds.")
+@click.option(
+    "--reference",
+    "references",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A photo that engines are checked with, instead of made-up scenes; repeatable.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The bundle's folder; NAME.bundle by default.")
 @click.option("--overwrite", is_flag=True, help="Take the place of a bundle that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def export(
-    checkpoint: str, sizes: tuple[Size, ...], *, output: Path | None, overwrite: bool, as_json: bool, **choice: Any
+    checkpoint: str,
+    sizes: tuple[Size, ...],
+    references: tuple[Path, ...],
+    *,
+    output: Path | None,
+    overwrite: bool,
+    as_json: bool,
+    **choice: Any,
 ) -> None:
     """Turn CHECKPOINT, a file, or PRESET, which downloads the published file, into a bundle of ONNX graphs."""
     from .bundle import export_bundle
 
+    photos = [load(path).rgb for path in references]
     with progress_bar("export", shown=not as_json) as report:
         found = _find(checkpoint, **choice)
         target = output or Path(f"{Path(checkpoint).stem if Path(checkpoint).exists() else checkpoint}.bundle")
-        bundle = export_bundle(found, list(sizes), target, overwrite, lambda _, done, total: report(done, total))
+        shown = lambda _, done, total: report(done, total)  # noqa: E731
+        bundle = export_bundle(found, list(sizes), target, overwrite, shown, photos=photos)
     manifest = bundle.manifest
     if as_json:
         canvases = [size_text(size) for size in manifest.canvases]
@@ -63,7 +80,7 @@ def _find(checkpoint: str, family: str | None, text_encoder: Path | None, sam: P
     """An existing path wins, else a preset's name."""
     from .bundle import Checkpoint
     from .download import download
-    from .recipe import any_preset, preset_names
+    from .recipe import preset, preset_names
 
     path = Path(checkpoint)
     if path.exists():
@@ -72,5 +89,5 @@ def _find(checkpoint: str, family: str | None, text_encoder: Path | None, sam: P
         names = ", ".join(preset_names())
         found = "there is no such file, and no preset of that name"
         raise InputError(f"export {checkpoint}", found, f"give a path, or one of {names}")
-    made = download(any_preset(checkpoint))
+    made = download(preset(checkpoint))
     return Checkpoint(made.path, family or checkpoint, made.hub, text_encoder, sam)

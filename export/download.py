@@ -9,7 +9,7 @@ from edgeseg.atomic import storage_errors
 from edgeseg.errors import DownloadError, StorageError
 
 from .checkpoint import file_digest
-from .recipe import AnyRecipe
+from .recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Download:
     hub: str
 
 
-def download(recipe: AnyRecipe) -> Download:
+def download(recipe: Recipe) -> Download:
     """The preset's published checkpoint, from the hub or from its cache.
 
     Raises:
@@ -28,7 +28,8 @@ def download(recipe: AnyRecipe) -> Download:
         StorageError: the hub's cache is full or cannot be written.
     """
     if not recipe.hub:
-        todo = f"give the path of one; edgeseg's source tree has small ones, weights/{recipe.name}.safetensors"
+        small = f"; edgeseg's source tree has it, weights/{recipe.name}.safetensors" if "tiny" in recipe.name else ""
+        todo = f"give the path of one; docs/export.md says where published files are{small}"
         raise DownloadError(f"download {recipe.name}", "no checkpoint of it is on the hub", todo)
     name = recipe.hub["file"]
     return fetch(recipe.hub["repository"], name, f"run: edgeseg export {name}")

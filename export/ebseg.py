@@ -9,13 +9,17 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from edgeseg.errors import CheckpointError, InputError
 from edgeseg.schema import ImageTransform, Size
 
+from . import reference
 from .checkpoint import StateDict, check_state, scalars_as
 from .graphs import GraphPlan
 from .nets.clip import ClipConfig, ClipText
@@ -29,11 +33,14 @@ SAM_MEAN, SAM_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 DIVISOR = 32
 MASK_STRIDE = 4
 
+KEYS = "its keys begin with clip_visual_extractor, sem_seg_head, backbone"
+ENCODER = "CLIP"
+
 # What a published file holds and inference never reads: the training loss's buffer and CLIP's constant causal mask.
 IGNORED = re.compile(r"criterion\..*|ov_classifier\.attn_mask")
 
 
-def is_ebseg(state: Mapping[str, Tensor]) -> bool:
+def recognises(state: Mapping[str, Tensor]) -> bool:
     """Whether these tensors look like an EBSeg, of any size."""
     first = state.get("clip_visual_extractor.conv1.weight")
     return first is not None and first.ndim == 4 and "sem_seg_head.predictor.query_feat.weight" in state
@@ -45,11 +52,16 @@ def clip_sizes(state: Mapping[str, Tensor]) -> tuple[int, int]:
     return weight.shape[0], weight.shape[-1]
 
 
+def fits(state: Mapping[str, Tensor], recipe: Recipe) -> bool:
+    """Whatever else differs, the tensors tell."""
+    return True
+
+
 def transforms(recipe: Recipe) -> dict[str, ImageTransform]:
     """The two network inputs, by name."""
     return {
         "image_sam": ImageTransform(SAM_MEAN, SAM_STD),
-        "image_clip": ImageTransform(CLIP_MEAN, CLIP_STD, recipe.clip_scale),
+        "image_clip": ImageTransform(CLIP_MEAN, CLIP_STD, recipe.options["clip_scale"]),
     }
 
 
@@ -81,7 +93,7 @@ def detect(state: Mapping[str, Tensor], recipe: Recipe) -> EBSegConfig:
         clip=clip,
         decoder=_decoder(state, recipe, clip),
         text=_text(state),
-        ensemble=Ensemble(**recipe.ensemble),
+        ensemble=Ensemble(**recipe.options["ensemble"]),
     )
     _check(config)
     return config
@@ -164,8 +176,8 @@ def _decoder(state: Mapping[str, Tensor], recipe: Recipe, clip: ClipConfig) -> D
         inputs=state["backbone.patch_embed.proj.weight"].shape[0],
         clip=clip.width,
         width=width,
-        heads=recipe.decoder_heads,
-        points=samples // (3 * recipe.decoder_heads),
+        heads=recipe.options["decoder_heads"],
+        points=samples // (3 * recipe.options["decoder_heads"]),
         encoder_layers=_count(state, pixel + r"\.transformer\.encoder\.layers\.(\d+)\."),
         encoder_hidden=state[f"{layer}.linear1.weight"].shape[0],
         decoder_layers=_count(state, predictor + r"\.transformer_ffn_layers\.(\d+)\."),
@@ -201,7 +213,7 @@ def clip_input(canvas: Size, scale: float) -> Size:
 def graphs(model: EBSeg, recipe: Recipe, canvas: Size) -> list[GraphPlan]:
     """The graphs of one canvas, in the order they run."""
     config = model.config
-    clip_size = clip_input(canvas, recipe.clip_scale)
+    clip_size = clip_input(canvas, recipe.options["clip_scale"])
     clip_grid = clip_size[0] // config.clip.patch, clip_size[1] // config.clip.patch
     sam_grid = canvas[0] // config.sam.patch, canvas[1] // config.sam.patch
     sam = [f"sam_{i}" for i in config.sam.taps]
@@ -217,11 +229,38 @@ def graphs(model: EBSeg, recipe: Recipe, canvas: Size) -> list[GraphPlan]:
     ]
 
 
+def plans(model: EBSeg, recipe: Recipe, canvas: Size) -> list[GraphPlan]:
+    """The graphs of one canvas and the scoring."""
+    return [*graphs(model, recipe, canvas), score_graph(model)]
+
+
+def labels(values: Mapping[str, Tensor], canvas: Size) -> npt.NDArray[np.uint16]:
+    """Of masks and probabilities, see `reference.labels`."""
+    return reference.labels(values["mask_logits"], values["class_probs"], canvas)
+
+
 def score_graph(model: EBSeg, most_classes: int = 1024) -> GraphPlan:
     """The scoring graph, which fits any canvas; the class count is dynamic."""
     inputs = ["embedding_a", "embedding_b", "embedding_d", "text", "overlap"]
     dynamic = {"text": {0: "C"}, "overlap": {0: "C"}, "class_probs": {2: "C"}}
     return GraphPlan("score", Score(model), None, inputs, ["class_probs"], dynamic, {"C": (1, 150, most_classes)})
+
+
+def embedding(model: EBSeg) -> int:
+    """D of the class embeddings."""
+    return model.config.clip.embedding
+
+
+def resolved(model: EBSeg, recipe: Recipe) -> dict[str, Any]:
+    """What the bundle's recipe holds for EBSeg alone."""
+    return {
+        "divisor": DIVISOR,
+        "mask_stride": MASK_STRIDE,
+        "queries": model.config.decoder.queries,
+        "clip_scale": recipe.options["clip_scale"],
+        "ensemble": recipe.options["ensemble"],
+        "logit_scale": round(math.exp(float(cast(Tensor, model.ov_classifier.logit_scale))), 4),
+    }
 
 
 def text_tower(model: EBSeg) -> ClipText | None:

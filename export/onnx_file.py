@@ -73,8 +73,10 @@ def export_graph(
     inputs = tuple(example[name] for name in plan.inputs)
     with fixing(plan.network, *inputs) as outputs:
         proto, held = _without_weights(_trace(plan, inputs))
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     proto = _folded(proto)
     _clean(proto, plan)
+    _state_shapes(proto, plan, outputs)
     onnx.checker.check_model(onnx.shape_inference.infer_shapes(proto, strict_mode=True))
     _restore_weights(proto, held)
     _name_weights(proto)
@@ -91,7 +93,6 @@ def export_graph(
         axes=plan.axes,
         parameters=parameters,
     )
-    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     return spec, dict(zip(plan.outputs, outputs, strict=True))
 
 
@@ -174,6 +175,17 @@ def _clean(proto: onnx.ModelProto, plan: GraphPlan) -> None:
     for node in proto.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
+
+
+def _state_shapes(proto: onnx.ModelProto, plan: GraphPlan, outputs: Sequence[Tensor]) -> None:
+    """Every extent of the outputs as it is known: the exporter loses some behind operators like TopK."""
+    for value, tensor in zip(proto.graph.output, outputs, strict=True):
+        names = plan.dynamic.get(value.name, {})
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if axis in names:
+                dim.dim_param = names[axis]
+            else:
+                dim.dim_value = int(tensor.shape[axis])
 
 
 def _name_weights(proto: onnx.ModelProto) -> None:

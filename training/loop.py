@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .data import Sampler
+from .data import MILD, Augmentation, Sampler
 from .ebseg import Objective
 
 Size = tuple[int, int]
@@ -33,6 +33,25 @@ class Phase:
     canvas: Size
     steps: int
     batch: int
+    augmentation: Augmentation = MILD
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """Phases under one schedule: a warm-up to the highest learning rate, then a cosine down to a hundredth of it."""
+
+    rate: float
+    phases: tuple[Phase, ...]
+
+    @property
+    def steps(self) -> int:
+        """Of all phases."""
+        return sum(phase.steps for phase in self.phases)
+
+    def rate_at(self, step: int) -> float:
+        """Of a step, counted from 0."""
+        cosine = 0.5 + 0.5 * math.cos(math.pi * step / self.steps)
+        return self.rate * min(1.0, (step + 1) / WARM_UP) * (LAST_RATE + (1 - LAST_RATE) * cosine)
 
 
 @dataclass(frozen=True)
@@ -41,33 +60,39 @@ class Plan:
 
     Attributes:
         seed: of the first weights and of every batch.
-        rate: the highest learning rate.
-        phases: small canvases first, since they cost least.
+        cycles: one after the other.
         validate: validate every so many steps of the last phase, counted from its end.
     """
 
     seed: int
-    rate: float
-    phases: tuple[Phase, ...]
+    cycles: tuple[Cycle, ...]
     validate: int
 
     @property
     def steps(self) -> int:
-        """Of all phases."""
-        return sum(phase.steps for phase in self.phases)
+        """Of all cycles."""
+        return sum(cycle.steps for cycle in self.cycles)
+
+    @property
+    def last(self) -> Phase:
+        """The last phase of the last cycle."""
+        return self.cycles[-1].phases[-1]
 
     def phase(self, step: int) -> Phase:
         """Of a step, counted from 0."""
-        for phase in self.phases:
+        for phase in (phase for cycle in self.cycles for phase in cycle.phases):
             if step < phase.steps:
                 return phase
             step -= phase.steps
         raise IndexError(f"the plan ends {step} steps before")
 
     def rate_at(self, step: int) -> float:
-        """Linear warm-up, then a cosine down to a hundredth."""
-        cosine = 0.5 + 0.5 * math.cos(math.pi * step / self.steps)
-        return self.rate * min(1.0, (step + 1) / WARM_UP) * (LAST_RATE + (1 - LAST_RATE) * cosine)
+        """The learning rate of a step, counted from 0."""
+        for cycle in self.cycles:
+            if step < cycle.steps:
+                return cycle.rate_at(step)
+            step -= cycle.steps
+        raise IndexError(f"the plan ends {step} steps before")
 
 
 class Run:
@@ -105,10 +130,12 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = plan.rate_at(step)
         phase = plan.phase(step)
-        batch = self.sampler.batch(phase.batch, phase.canvas, (plan.seed, step))
+        batch = self.sampler.batch(phase.batch, phase.canvas, (plan.seed, step), phase.augmentation)
         device = self.objective.text.device
         rgb, labels = batch.rgb.to(device), batch.labels.to(device)
         loss: Tensor = self.objective(rgb, labels, batch.valid)
+        if not math.isfinite(float(loss.detach())):
+            raise SystemExit(f"the loss of step {step} is {float(loss.detach())}; lower the rate, or use another seed")
         self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.objective.parameters(), CLIP_NORM)
@@ -123,7 +150,7 @@ class Run:
 
     def _is_due(self) -> bool:
         left = self.plan.steps - self.step
-        return left < self.plan.phases[-1].steps and left % self.plan.validate == 0
+        return left < self.plan.last.steps and left % self.plan.validate == 0
 
     def _validate(self, validate: Callable[[Objective], float]) -> None:
         miou = validate(self.average)

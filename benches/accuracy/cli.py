@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -12,17 +11,14 @@ from typing import Any
 import click
 
 import edgeseg
-from edgeseg.atomic import atomic_write
-from edgeseg.cli import printable
-from edgeseg.cli.options import ClassRequest, resolve_classes
+from edgeseg.cli.options import ClassRequest, engine_options, resolve_classes
 from edgeseg.cli.terminal import Report, progress_bar
-from edgeseg.environment import envelope
-from edgeseg.errors import InputError, StorageError
-from edgeseg.schema import Size, parse_size
+from edgeseg.errors import InputError
 from edgeseg.segmenter import Segmenter
 from edgeseg.vocabulary import Vocabulary
 
 from ..datasets import DATASETS, Dataset, open_dataset
+from ..output import PATH, check_places, finish, parse_canvas
 from .describe import (
     accuracy_lines,
     agreement_lines,
@@ -32,7 +28,6 @@ from .describe import (
     describe_images,
     describe_run,
     notes,
-    one_line_rows,
 )
 from .evaluate import compare, evaluate
 from .job import Crew, Options
@@ -40,7 +35,6 @@ from .result import Accuracy, Agreement
 from .scores import CONVENTIONS
 from .state import State
 
-PATH = click.Path(path_type=Path)
 _AGAINST_KEYS = ("bundle", "backend", "precision")
 
 
@@ -53,9 +47,7 @@ _AGAINST_KEYS = ("bundle", "backend", "precision")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Use the first N images only.")
 @click.option("--against", metavar="OTHER", help="Another bundle, or precision=NAME, backend=NAME: how far they agree.")
 @click.option("--convention", type=click.Choice(list(CONVENTIONS)), default="detectron2", show_default=True)
-@click.option("--backend", metavar="NAME", help="Default: the best one that has engines for this machine.")
-@click.option("--precision", metavar="NAME", help="Default: the best one there is for the backend.")
-@click.option("--device", type=int, default=0, show_default=True, help="Index of the GPU.")
+@engine_options
 @click.option("--threads", type=int, help="CPU threads of each process; default: all of them together take the cores.")
 @click.option("--resize", type=click.Choice(["recipe", "none"]), default="recipe", show_default=True)
 @click.option("--canvas", metavar="HxW", help="Default: the smallest that holds the image.")
@@ -79,23 +71,13 @@ def accuracy(ctx: click.Context, /, bundle: Path, output: Path | None, as_json: 
     """
     run = _Run.parse(options, shown=not as_json)
     state = _state(options["state"], output)
-    _check_places([path for path in (output, state and state.path) if path])
+    check_places(output, state.path if state else None)
     start_s = time.monotonic()
     body, lines = _measure(run, bundle, options, state)
     body |= {"processes": run.crew.processes, "elapsed_s": round(time.monotonic() - start_s, 3)}
-    result = envelope("bench accuracy", command_line=ctx.meta.get("edgeseg.command_line"), **body)
-    if output:
-        with atomic_write(output) as temporary:
-            text = one_line_rows(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
-            temporary.write_text(text + "\n", encoding="utf-8")
+    finish(ctx, "bench accuracy", body, output, None if as_json else lines)
     if state:
         state.remove()
-    click.echo(json.dumps(result, allow_nan=False) if as_json else printable_lines(lines))
-
-
-def printable_lines(lines: list[str]) -> str:
-    """Lines with names from disk that cannot steer the terminal."""
-    return "\n".join(map(printable, lines))
 
 
 @dataclass(frozen=True)
@@ -114,7 +96,7 @@ class _Run:
     def parse(cls, options: dict[str, Any], shown: bool) -> _Run:
         found = open_dataset(options["name"], options["root"], options["split"], options["layout"])
         resize = None if options["resize"] == "recipe" else options["resize"]
-        how = Options(options["threshold"], resize, _canvas(options["canvas"]))
+        how = Options(options["threshold"], resize, parse_canvas(options["canvas"]))
         dataset = found.first(options["limit"]) if options["limit"] else found
         classes = _classes(options, found)
         kept = options["per_image"]
@@ -176,13 +158,6 @@ def _classes(options: dict[str, Any], dataset: Dataset) -> ClassRequest:
     return resolve_classes(dataset.prompts, training=given["training"], new=given["new"])
 
 
-def _canvas(text: str | None) -> Size | None:
-    try:
-        return parse_size(text) if text else None
-    except ValueError as error:
-        raise InputError("use --canvas", str(error), "give one of the bundle's canvases, as in 384x480") from None
-
-
 def _against(text: str) -> dict[str, Any]:
     """`precision=int8,backend=onnxruntime`, or a path, as arguments of `edgeseg.open`."""
     if "=" not in text or Path(text).exists():
@@ -193,14 +168,6 @@ def _against(text: str) -> dict[str, Any]:
         raise InputError("use --against", f"it is {text!r}", f"give a bundle's path, or {known} between commas")
     path = {"path": Path(pairs.pop("bundle"))} if "bundle" in pairs else {}
     return {**path, **pairs}
-
-
-def _check_places(paths: list[Path]) -> None:
-    """Hours of counting should not end in an error about a folder. Raises StorageError."""
-    for path in paths:
-        if not path.parent.is_dir() or path.is_dir():
-            found = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
-            raise StorageError(f"write {path}", found, "choose another place, or make the folder first")
 
 
 def _state(path: Path | None, output: Path | None) -> State | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,13 +16,9 @@ from ..identity import engines_sha256, shown_path
 from .count import Count, Int64
 from .job import Options
 from .result import Accuracy, Agreement
-from .scores import CONVENTIONS, Float64, Scores
-
-NAMES = {"detectron2": "detectron2 SemSegEvaluator", "mmseg": "mmsegmentation IoUMetric"}
+from .scores import CONVENTIONS, EVALUATORS, SUMMARY, Float64, Scores
 
 _ALL_SHOWN, _LOWEST_SHOWN = 60, 20
-_SUMMARY = ("miou", "pixel_accuracy", "mean_accuracy", "fwiou", "seen_miou", "unseen_miou")
-_WORDS = ("mIoU", "pixel accuracy", "mean accuracy", "fwIoU", "seen mIoU", "unseen mIoU")
 
 
 def describe_run(segmenter: Segmenter, dataset: Dataset, options: Options) -> dict[str, Any]:
@@ -94,21 +89,11 @@ def describe_agreement(result: Agreement) -> dict[str, Any]:
     }
 
 
-def one_line_rows(text: str) -> str:
-    """Indented JSON with each innermost list of whole numbers on one line: a matrix stays readable.
-
-    A text is left as it is: it cannot hold a line break.
-    """
-    return re.sub(
-        r"\[\n[\d\s,]+\]", lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text
-    )
-
-
 def accuracy_lines(result: Accuracy) -> Iterator[str]:
     """For people: the scores, then every class, or of many those that were labelled and found worst."""
     scores = result.scores
-    yield f"convention: {NAMES[result.convention]}"
-    yield ", ".join(f"{word} {_percent(getattr(scores, key))}" for word, key in zip(_WORDS, _SUMMARY, strict=True))
+    yield f"convention: {EVALUATORS[result.convention]}"
+    yield ", ".join(f"{word} {_percent(getattr(scores, key))}" for key, word in SUMMARY.items())
     shown, labelled = _shown(scores.accuracy, scores.iou), result.confusion.sum(1)
     width = max(len(result.classes[index]) for index in shown)
     for i in shown:
@@ -170,7 +155,7 @@ def _classes(result: Accuracy) -> list[dict[str, Any]]:
 
 
 def _summary(scores: Scores) -> dict[str, float | None]:
-    return {f"{key}_percent": _plain(getattr(scores, key)) for key in _SUMMARY}
+    return {f"{key}_percent": _plain(getattr(scores, key)) for key in SUMMARY}
 
 
 def _plain(value: Any) -> Any:

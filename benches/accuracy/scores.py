@@ -20,6 +20,16 @@ from .count import Int64
 
 Float64 = npt.NDArray[np.float64]
 
+SUMMARY = {
+    "miou": "mIoU",
+    "pixel_accuracy": "pixel accuracy",
+    "mean_accuracy": "mean accuracy",
+    "fwiou": "fwIoU",
+    "seen_miou": "seen mIoU",
+    "unseen_miou": "unseen mIoU",
+}
+"""Attributes of `Scores` that are one number → what they are called."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:
@@ -86,6 +96,9 @@ CONVENTIONS: dict[str, Callable[[Float64, Float64], Float64]] = {
     "mmseg": _occurring_classes,
 }
 """Name → which classes count, as a function from (IoU of all, pixels labelled) to IoU with NaN for the others."""
+
+EVALUATORS = {"detectron2": "detectron2's SemSegEvaluator", "mmseg": "mmsegmentation's IoUMetric"}
+"""Name of a convention → the evaluator that it follows."""
 
 
 def _mean(values: Float64) -> float:

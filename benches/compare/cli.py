@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..latency.cli import PATH, check_place, finish
+from ..output import PATH, check_places, finish
 from ..report.result import read_results
 from .comparison import compare
 from .describe import lines
@@ -24,6 +24,6 @@ def command(ctx: click.Context, /, a: Path, b: Path, *, across: bool, output: Pa
 
     The exit code is 0 whichever is faster or better, and 3 if the two must not be compared.
     """
-    check_place(output)
+    check_places(output)
     body = compare(*read_results([a, b]), across=across)
     finish(ctx, "bench compare", body, output, None if as_json else lines(body))

@@ -23,7 +23,7 @@ WARM_LEAST_S, WARM_MOST_S, WARM_MOST_RUNS = 0.5, 60.0, 200
 LEAST_RUNS, MOST_RUNS = 10, 1000
 RULE = (
     f"until the medians of the last {WINDOW} runs and of the {WINDOW} before differ by at most {TOLERANCE:.0%}, and "
-    f"for at least {WARM_LEAST_S} s; given up after {WARM_MOST_S:.0f} s or {WARM_MOST_RUNS} runs"
+    f"for at least {WARM_LEAST_S} s or {WARM_MOST_RUNS} runs; else given up after {WARM_MOST_S:.0f} s or so many runs"
 )
 
 
@@ -73,10 +73,9 @@ def warm_up(once: Once, effort: Effort) -> WarmUp:
         stages = once()
         totals_ms.append(next(stages[name] for name in TOTALS if name in stages))
         elapsed_s = time.monotonic() - start_s
-        if elapsed_s >= WARM_LEAST_S and stable(totals_ms):
-            return WarmUp(len(totals_ms), elapsed_s, True)
-        if elapsed_s >= effort.warm_most_s or len(totals_ms) >= WARM_MOST_RUNS:
-            return WarmUp(len(totals_ms), elapsed_s, False)
+        settled, most = stable(totals_ms), elapsed_s >= effort.warm_most_s or len(totals_ms) >= WARM_MOST_RUNS
+        if most or (settled and elapsed_s >= WARM_LEAST_S):
+            return WarmUp(len(totals_ms), elapsed_s, settled)
 
 
 def stable(totals_ms: list[float]) -> bool:

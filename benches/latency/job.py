@@ -15,6 +15,7 @@ from edgeseg.errors import BundleError
 from edgeseg.schema import Size, size_text
 from edgeseg.vocabulary import Vocabulary
 
+from ..identity import shown_path
 from .effort import TOTALS, Effort, Report
 from .graphs import batched, check_batches, graph_runs
 from .image import ImageRuns
@@ -126,7 +127,7 @@ def _describe_image(runs: ImageRuns, job: Job) -> dict[str, Any]:
     assert runs.last is not None
     placement = runs.last.masks.placement
     return {
-        "path": None if job.image is None else str(job.image),
+        "path": None if job.image is None else shown_path(job.image),
         "size": size_text(placement.original),
         "resized": size_text(placement.valid),
         "canvas": size_text(placement.canvas),

@@ -9,14 +9,16 @@ from typing import Any
 import click
 
 from edgeseg.bundle import Bundle
+from edgeseg.cli.options import engine_options
 from edgeseg.cli.terminal import progress_bar
 from edgeseg.errors import BundleError
 
 from ..identity import shown_path
 from ..latency.classes import USUAL
-from ..latency.cli import PATH, check_place, finish, parse_canvas, request
+from ..latency.cli import request
 from ..latency.effort import Effort
 from ..latency.subject import opened
+from ..output import PATH, check_places, finish, parse_canvas
 from .describe import lines
 from .job import Job, count_bundle, measure_bundle
 
@@ -29,9 +31,7 @@ from .job import Job, count_bundle, measure_bundle
 @click.option("--image", type=PATH, help="What goes through the graphs; default: the bundle's own reference image.")
 @click.option("--runs", type=click.IntRange(1), help="Measure exactly so many runs.")
 @click.option("--seconds", type=click.FloatRange(0), default=30.0, show_default=True, help="Measure for so long.")
-@click.option("--backend", metavar="NAME", help="Default: the best one that has engines for this machine.")
-@click.option("--precision", metavar="NAME", help="Default: the best one there is for the backend.")
-@click.option("--device", type=int, default=0, show_default=True, help="Index of the GPU.")
+@engine_options
 @click.option("--threads", type=int, help="CPU threads; default: one per physical core.")
 @click.option("-o", "--output", type=PATH, help="Write the result there, as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -41,7 +41,7 @@ def model(ctx: click.Context, /, bundle: Path, output: Path | None, as_json: boo
 
     Graphs run one after the other for this; `edgeseg bench latency` times them as they run in use.
     """
-    check_place(output)
+    check_places(output)
     effort = Effort(options["runs"], options["seconds"])
     job = Job(parse_canvas(options["canvas"]), options["count"], options["image"], effort)
     if options["count_only"]:

@@ -133,6 +133,8 @@ def _present(bundle: Bundle, file: str) -> Path:
 def _extents(spec: GraphSpec, classes: int) -> dict[str, int]:
     """Of the dynamic axes: so many classes, one prompt, as many tokens as there may be, else the usual extent."""
     chosen = {"C": classes, "N": 1} | {name: limits[2] for name, limits in spec.axes.items() if name == "T"}
+    if "S" in spec.axes:  # classes that are left to LMSeg's aggregation
+        chosen["S"] = min(classes, spec.axes["S"][2])
     return {name: usual for name, (_, usual, _) in spec.axes.items()} | chosen
 
 

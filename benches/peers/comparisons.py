@@ -5,9 +5,10 @@ from __future__ import annotations
 from .made import PLAIN, SAMEXPORTER_FILE, SAMEXPORTER_INT8
 from .side import Comparison, Side
 
-MADE, EBSEG, SAM, GPU = (f"benches.peers.{name}" for name in ("made", "ebseg", "sam", "gpu"))
+MADE, EBSEG, SAM, GPU, UNGATED = (f"benches.peers.{name}" for name in ("made", "ebseg", "sam", "gpu", "ungated"))
 OURS = ("onnxruntime", "numpy")
 NECKLESS = "without the neck"
+CALIBRATED = "calibrated on noise like the weights, in the form that `edgeseg build` gives them, without its gate"
 FEATURES = "normalised float image in memory to the encoder's features in memory; no preprocessing"
 
 _EBSEG = Comparison(
@@ -49,8 +50,8 @@ _EBSEG = Comparison(
         Side(
             name="ebseg/edgeseg-int8",
             title="edgeseg int8",
-            opens=f"{EBSEG}:ours",
-            included="the same bundle's int8 engines, calibrated on noise like the weights",
+            opens=f"{UNGATED}:chain",
+            included=f"the same bundle's int8 graphs, {CALIBRATED}",
             needs=(f"{MADE}:int8",),
             packages=OURS,
             options={"precision": "int8"},
@@ -67,7 +68,7 @@ _SAM = Comparison(
         Side(
             name="sam/edgeseg",
             title="edgeseg fp32",
-            opens=f"{SAM}:ours",
+            opens=f"{UNGATED}:sam_encoder",
             included=f"EBSeg-B's sam graph, {NECKLESS}; all four global blocks are outputs; onnxruntime",
             needs=(f"{MADE}:bundle",),
             packages=OURS,
@@ -113,8 +114,8 @@ _SAM_INT8 = Comparison(
         Side(
             name="sam-int8/edgeseg",
             title="edgeseg int8",
-            opens=f"{SAM}:ours",
-            included=f"EBSeg-B's sam graph, {NECKLESS}, calibrated on noise like the weights; onnxruntime",
+            opens=f"{UNGATED}:sam_encoder",
+            included=f"EBSeg-B's sam graph, {NECKLESS}, {CALIBRATED}; onnxruntime",
             needs=(f"{MADE}:int8",),
             packages=OURS,
             options={"precision": "int8"},
@@ -132,7 +133,7 @@ _SAM_INT8 = Comparison(
         Side(
             name="sam-int8/edgeseg-fp32",
             title="edgeseg fp32",
-            opens=f"{SAM}:ours",
+            opens=f"{UNGATED}:sam_encoder",
             included="the same graph in fp32: what int8 gains",
             needs=(f"{MADE}:bundle",),
             packages=OURS,

@@ -48,15 +48,17 @@ def working() -> tuple[Backend, Probe]:
 
 
 def fp16_engines(work: Path) -> None:
-    """The bundle's fp16 graphs, and the engines of SAM's canvas for this GPU."""
-    backend, probe = working()
+    """The bundle's fp16 graphs, and the engines of SAM's canvas for this GPU, which are not gated: see `ungated`."""
+    from edgeseg.engines.builder import make_engines
+    from edgeseg.engines.choice import choose
+    from edgeseg.engines.request import Request
+
+    backend, _ = working()
     made.bundle(work)
     path = work / made.BUNDLE
     if "fp16" not in Bundle.open(path).precisions():
         made.command(["-m", "edgeseg", "quantize", str(path), "--precision", "fp16"])
-    if not any(engine.device == probe.device for engine in Bundle.open(path).manifest.engines):
-        chosen = ["--backend", backend.name, "--precision", "fp16", "--canvas", f"{SAM_SIZE}x{SAM_SIZE}"]
-        made.command(["-m", "edgeseg", "build", str(path), *chosen])
+    make_engines(path, choose(backend.name, ()), Request("fp16", ((SAM_SIZE, SAM_SIZE),)), shown=False)
 
 
 def plain_engine(work: Path) -> None:
@@ -67,7 +69,8 @@ def plain_engine(work: Path) -> None:
         trt = importlib.import_module(backend.name)
         source = made.PLAIN if has_fp16_flag(trt) else made.PLAIN_HALF
         (made.plain if has_fp16_flag(trt) else made.plain_half)(work)
-        engine.write_bytes(build(trt, work / source))
+        with made.whole(engine) as folder:
+            (folder / engine.name).write_bytes(build(trt, work / source))
 
 
 def has_fp16_flag(trt: Any) -> bool:

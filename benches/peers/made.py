@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,27 +31,26 @@ NECK_SEED = 0
 def checkpoint(work: Path) -> None:
     """EBSeg-B."""
     if not (work / CHECKPOINT).exists():
-        command([str(ROOT / "scripts/stand-in"), str(work)])
+        with whole(work / CHECKPOINT) as folder:
+            command([str(ROOT / "scripts/stand-in"), str(folder)])
 
 
 def bundle(work: Path) -> None:
-    """EBSeg-B at its own size and at SAM's, fp32, with engines for the CPU."""
-    if (work / BUNDLE).exists():
-        return
-    checkpoint(work)
-    sizes = [word for size in (EBSEG_SIZE, SAM_SIZE) for word in ("--size", f"{size}x{size}")]
+    """EBSeg-B at its own size, with fp32 engines for the CPU, and at SAM's, without: see `ungated`."""
     path = str(work / BUNDLE)
-    command(["-m", "edgeseg", "export", str(work / CHECKPOINT), *sizes, "-o", path])
-    command(["-m", "edgeseg", "build", path, "--backend", "onnxruntime", "--precision", "fp32"])
+    if not (work / BUNDLE).exists():
+        checkpoint(work)
+        sizes = [word for size in (EBSEG_SIZE, SAM_SIZE) for word in ("--size", f"{size}x{size}")]
+        command(["-m", "edgeseg", "export", str(work / CHECKPOINT), *sizes, "-o", path])
+    chosen = ["--backend", "onnxruntime", "--precision", "fp32", "--canvas", f"{EBSEG_SIZE}x{EBSEG_SIZE}"]
+    command(["-m", "edgeseg", "build", path, *chosen])  # keeps what is there
 
 
 def int8(work: Path) -> None:
-    """The same bundle's int8 graphs and engines, calibrated on its own reference inputs: noise goes with noise."""
+    """The same bundle's int8 graphs, calibrated on its own reference inputs: noise goes with noise. See `ungated`."""
     bundle(work)
-    path = work / BUNDLE
-    if "int8" not in Bundle.open(path).precisions():
-        command(["-m", "edgeseg", "quantize", str(path), "--precision", "int8"])
-        command(["-m", "edgeseg", "build", str(path), "--backend", "onnxruntime", "--precision", "int8"])
+    if "int8" not in Bundle.open(work / BUNDLE).precisions():
+        command(["-m", "edgeseg", "quantize", str(work / BUNDLE), "--precision", "int8"])
 
 
 def sam_checkpoint(work: Path) -> None:
@@ -69,7 +69,8 @@ def sam_checkpoint(work: Path) -> None:
     wrong = sam.image_encoder.load_state_dict(encoder, strict=False)
     assert not wrong.unexpected_keys
     assert all(name.startswith("neck.") for name in wrong.missing_keys), wrong.missing_keys
-    torch.save(sam.state_dict(), work / SAM_CHECKPOINT)
+    with whole(work / SAM_CHECKPOINT) as folder:
+        torch.save(sam.state_dict(), folder / SAM_CHECKPOINT)
 
 
 def plain(work: Path) -> None:
@@ -78,7 +79,8 @@ def plain(work: Path) -> None:
 
     sam_checkpoint(work)
     if not (work / PLAIN).exists():
-        trace(work, work / PLAIN, half=False)
+        with whole(work / PLAIN) as folder:
+            trace(work, folder / PLAIN, half=False)
 
 
 def plain_half(work: Path) -> None:
@@ -87,7 +89,8 @@ def plain_half(work: Path) -> None:
 
     sam_checkpoint(work)
     if not (work / PLAIN_HALF).exists():
-        trace(work, work / PLAIN_HALF, half=True)
+        with whole(work / PLAIN_HALF) as folder:
+            trace(work, folder / PLAIN_HALF, half=True)
 
 
 def samexporter(work: Path) -> None:
@@ -99,19 +102,35 @@ def samexporter(work: Path) -> None:
     sam_checkpoint(work)
     if (work / SAMEXPORTER_INT8).exists():
         return
-    folder, made = work / "samexporter", work / SAMEXPORTER_FILE
-    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), SAMEXPORTER]
+    folder = work / "samexporter"
     export = ["-m", "samexporter.export_encoder", "--model-type", "vit_b", "--checkpoint", str(work / SAM_CHECKPOINT)]
     with failures_as_absence("samexporter"):
-        if not folder.exists():
-            command(install)
+        install(folder, SAMEXPORTER)
         paths = {"PYTHONPATH": os.pathsep.join((str(folder), os.environ.get("PYTHONPATH", "")))}
-        command([*export, "--output", str(made), "--quantize-out", str(work / SAMEXPORTER_INT8)], paths)
+        with whole(work / SAMEXPORTER_FILE, work / SAMEXPORTER_INT8) as new:
+            places = ["--output", str(new / SAMEXPORTER_FILE), "--quantize-out", str(new / SAMEXPORTER_INT8)]
+            command([*export, *places], paths)
+
+
+def install(folder: Path, *packages: str) -> None:
+    """A folder of these packages without what they require, unless it is there. Raises CalledProcessError."""
+    if not folder.exists():
+        with whole(folder) as new:
+            command(["-m", "pip", "install", "--quiet", "--no-deps", "--target", str(new / folder.name), *packages])
 
 
 def command(words: list[str], environment: dict[str, str] | None = None) -> None:
     """Run this interpreter with further words. Raises CalledProcessError; what it prints goes into the log."""
     subprocess.run([sys.executable, *words], check=True, env={**os.environ, **(environment or {})})
+
+
+@contextmanager
+def whole(*places: Path) -> Iterator[Path]:
+    """An empty folder to make files of these names in. They take their places at the end: none is there half made."""
+    with tempfile.TemporaryDirectory(dir=places[0].parent) as folder:
+        yield Path(folder)
+        for place in places:
+            os.replace(Path(folder) / place.name, place)
 
 
 @contextmanager

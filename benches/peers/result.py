@@ -6,6 +6,7 @@ of the medians; its spread is the lowest and the highest ratio of two runs of on
 
 from __future__ import annotations
 
+import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,12 @@ def summarise(comparison: Comparison, turns: Turns, work: Path) -> Body:
             if side.name in reasons
         ],
     }
+
+
+def save(body: Body, output: Path | None) -> None:
+    """Write a result as JSON, where a place is named for it."""
+    if output:
+        output.write_text(json.dumps(body, indent=1) + "\n")
 
 
 def _side(side: Side, turns: Turns) -> Body:

@@ -9,7 +9,6 @@ take turns. `docs/benchmarks.md` says what is compared. Not part of CI: some pee
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +17,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benches.peers.comparisons import COMPARISONS
-from benches.peers.result import summarise
+from benches.peers.options import parser
+from benches.peers.result import save, summarise
 from benches.peers.side import Comparison
 from benches.peers.table import lines
 from benches.peers.turns import take_turns
@@ -33,19 +33,15 @@ def main(words: list[str]) -> int:
     done = [summarise(each, take_turns(work, each.sides, options.rounds, say), work) for each in chosen]
     body = envelope(shown(options), rounds=options.rounds, comparisons=done)
     print("\n".join(lines(body)))
-    if options.output:
-        options.output.write_text(json.dumps(body, indent=1) + "\n")
+    save(body, options.output)
     return int(any(missing["failed"] for each in done for missing in each["left_out"]))
 
 
 def parse(words: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--only", type=lambda text: text.split(","), metavar="NAMES", help="comparisons or sides")
-    parser.add_argument("--rounds", type=int, default=3, help="counted runs of every side (3)")
-    parser.add_argument("-o", "--output", type=Path, help="write the result there, as JSON")
-    return parser.parse_args(words)
+    taken = parser(__doc__, rounds=3)
+    taken.add_argument("--only", type=lambda text: text.split(","), metavar="NAMES", help="comparisons or sides")
+    return taken.parse_args(words)
 
 
 def select(comparisons: tuple[Comparison, ...], names: list[str] | None) -> list[Comparison]:

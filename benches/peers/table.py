@@ -37,11 +37,15 @@ def comparison_lines(comparison: Body) -> Iterator[str]:
     for first, *others in rows:
         numbers = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
         yield "  ".join((first.ljust(widths[0]), *numbers)).rstrip()
-    for missing in comparison["left_out"]:
-        yield f"{missing['title']}: {'failed' if missing['failed'] else 'left out'}, {missing['reason']}"
+    yield from map(missing_line, comparison["left_out"])
     yield from _verdicts(comparison["sides"])
     yield from _others(comparison["sides"])
     yield from (f"  {side['title']}: {side['included']}" for side in comparison["sides"])
+
+
+def missing_line(missing: Body) -> str:
+    """Why a side is not in the table."""
+    return f"{missing['title']}: {'failed' if missing['failed'] else 'left out'}, {missing['reason']}"
 
 
 def _verdicts(sides: list[Body]) -> Iterator[str]:

@@ -98,9 +98,7 @@ class Worker:
         return body
 
     def _end(self) -> str:
-        code = self._process.wait()
-        lines = self._log.read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"it ended with code {code} and said nothing"
+        return last_words(self._log, self._process.wait())
 
 
 def take_turns(work: Path, sides: Sequence[Side], rounds: int, watch: Watch) -> Turns:
@@ -130,6 +128,12 @@ def take_turns(work: Path, sides: Sequence[Side], rounds: int, watch: Watch) -> 
             with noted(side):
                 turns.ended[side.name] = workers[side.name].ask("end")
     return turns
+
+
+def last_words(log: Path, code: int) -> str:
+    """The last line that a process wrote into its log before it ended with this code."""
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"it ended with code {code} and said nothing"
 
 
 def output_file(work: Path, side: str) -> Path:
@@ -163,8 +167,7 @@ def _noted(turns: Turns, work: Path, side: Side) -> Iterator[None]:
     """A side that cannot do a step is left out from then on, and the reason kept, without this machine's paths."""
     try:
         yield
-    except AbsentError as reason:
-        turns.absent[side.name] = str(reason).replace(str(work), "WORK")
-    except FailedError as reason:
-        turns.failed[side.name] = str(reason).replace(str(work), "WORK")
+    except (AbsentError, FailedError) as reason:
+        reasons = turns.absent if isinstance(reason, AbsentError) else turns.failed
+        reasons[side.name] = str(reason).replace(str(work), "WORK")
         turns.runs.pop(side.name, None)

@@ -13,13 +13,12 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
-from edgeseg.environment import core_count
+from edgeseg.environment import core_count, versions_of
 
 from ..machine.cpu import CpuUse, cpu_time, cpu_use
 from ..machine.memory import HostMemory
@@ -64,7 +63,7 @@ def serve(task: dict[str, Any], requests: TextIO, answers: TextIO) -> None:
     running = memory.peak_bytes() if memory.since == WARM_UP else None
     np.save(task["output"], result)
     whole = max((size for size in (peak, running) if size is not None), default=None)
-    _say(answers, {"peak_bytes": whole, "running_peak_bytes": running, "versions": _versions(task["packages"])})
+    _say(answers, {"peak_bytes": whole, "running_peak_bytes": running, "versions": versions_of(task["packages"])})
 
 
 def others_percent(use: CpuUse) -> float | None:
@@ -95,16 +94,6 @@ def _asked(requests: TextIO) -> Iterator[str]:
         if line.strip() == "end":
             return
         yield line
-
-
-def _versions(packages: list[str]) -> dict[str, str]:
-    found = {}
-    for name in packages:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _say(answers: TextIO, body: dict[str, Any]) -> None:

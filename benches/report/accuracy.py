@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .forms import CONVENTIONS, SUMMARY
+from ..accuracy.scores import CONVENTIONS, EVALUATORS, SUMMARY
 from .html import Html, tag
 from .pareto import accuracy_task
 from .parts import facts, remarks
@@ -14,10 +14,9 @@ from .summary import grouped
 from .table import NOTHING, Cell, Table, number
 
 _TWO_CONVENTIONS = (
-    "Two conventions: detectron2 (its SemSegEvaluator) leaves out a class that no label shows, "
-    "mmseg (mmsegmentation's IoUMetric) counts it as 0 where it was predicted."
+    f"Two conventions: detectron2 ({EVALUATORS['detectron2']}) leaves out a class that no label shows, "
+    f"mmseg ({EVALUATORS['mmseg']}) counts it as 0 where it was predicted."
 )
-_WORDS = ("mIoU", "pixel accuracy", "mean accuracy", "fwIoU", "seen mIoU", "unseen mIoU")
 
 
 def accuracy_section(results: Sequence[Result]) -> Html | None:
@@ -65,7 +64,7 @@ def _images(body: Mapping[str, Any]) -> str:
 
 
 def _scores(results: Sequence[Result]) -> Table:
-    columns = ["engine", "convention", *(f"{word} %" for word in _WORDS), "from"]
+    columns = ["engine", "convention", *(f"{word} %" for word in SUMMARY.values()), "from"]
     return Table(columns, [_score(result, name) for result in results for name in _conventions(result)])
 
 

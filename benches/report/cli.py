@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -10,10 +11,10 @@ from edgeseg.atomic import atomic_write
 from edgeseg.cli.terminal import progress_bar
 from edgeseg.errors import InputError
 
-from ..latency.cli import PATH, check_place
-from .overlays import MOST, overlays_of
+from ..output import PATH, check_places
+from .overlays import MOST, Overlays, overlays_of
 from .page import markdown_page, page
-from .result import of_kind, read_results
+from .result import Result, of_kind, read_results
 
 
 @click.command()
@@ -32,17 +33,25 @@ def report(results: tuple[Path, ...], output: Path | None, markdown: Path | None
     if not places:
         todo = "give -o report.html, --markdown table.md, or both"
         raise InputError("make a report", "no file is named for it", todo)
-    for path in places:
-        check_place(path)
+    if overlays and not output:
+        todo = "give -o report.html, or leave --overlays out"
+        raise InputError("show label maps", "they are part of the page, and no file is named for it", todo)
+    check_places(*places)
     found = read_results(results)
-    shown = None
-    if overlays:
-        with progress_bar("segmenting images") as progress:
-            shown = overlays_of(of_kind(found, "accuracy"), overlays, progress)
+    shown = _label_maps(found, overlays) if overlays else None
     if output:
         _write(output, page(found, shown))
     if markdown:
         _write(markdown, markdown_page(found))
+
+
+def _label_maps(found: Sequence[Result], count: int) -> Overlays:
+    scored = of_kind(found, "accuracy")
+    if not scored:
+        todo = "add a result of bench accuracy, or leave --overlays out"
+        raise InputError("show label maps", "none of the results is the accuracy of one engine", todo)
+    with progress_bar("segmenting images") as progress:
+        return overlays_of(scored, count, progress)
 
 
 def _write(path: Path, text: str) -> None:

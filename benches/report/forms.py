@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..accuracy.scores import CONVENTIONS, SUMMARY
+
 SCHEMA = 1
 
 _TEXT, _NUMBER = (str, None), (float, None)
@@ -76,8 +78,6 @@ _COUNTED = {
     "worst_image": ({"key": str, "correct_percent": float}, None),
     "notes": [str],
 }
-SUMMARY = ("miou", "pixel_accuracy", "mean_accuracy", "fwiou", "seen_miou", "unseen_miou")
-CONVENTIONS = ("detectron2", "mmseg")
 _SCORES = {f"{name}_percent": _NUMBER for name in SUMMARY}
 _CLASS = {
     "name": str,

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgeseg.cli.terminal import size_words
 
-from .forms import CONVENTIONS
+from ..accuracy.scores import CONVENTIONS
 from .html import Html, Part, join, tag
 from .parts import facts, heading, remarks
 from .result import Result

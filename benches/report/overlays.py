@@ -27,7 +27,7 @@ from .parts import remarks
 from .result import Result
 
 MOST = 12
-"""Images of a result: about a megabyte and a half of the page."""
+"""Images of a result; they are by far the largest part of the page."""
 
 _SAID = (
     "Numbers in the pictures are those of the classes below them; behind a name are its shares of the labelled and of "

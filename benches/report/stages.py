@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_TOTALS = {"end_to_end": "end to end", "segment": "without read and write"}
+from ..latency.effort import TOTALS
 
 
 def stage_words(stage: Mapping[str, Any]) -> str:
     """Its name for people."""
-    return _TOTALS.get(stage["name"], str(stage["name"]))
+    return TOTALS.get(stage["name"], str(stage["name"]))
 
 
 def stage_level(stage: Mapping[str, Any]) -> int:
     """0 for a total, 1 for a stage, 2 for a part of one."""
-    return 0 if stage["name"] in _TOTALS else 1 if stage["part_of"] is None else 2
+    return 0 if stage["name"] in TOTALS else 1 if stage["part_of"] is None else 2

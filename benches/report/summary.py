@@ -12,12 +12,11 @@ from typing import Any
 
 from edgeseg.cli.terminal import size_words
 
+from ..accuracy.scores import EVALUATORS
 from .result import EngineKey, Result, of_kind
 from .table import NOTHING, Cell, Table, milliseconds, number
 
 Measurement = Mapping[str, Any]
-
-EVALUATORS = {"detectron2": "detectron2's SemSegEvaluator", "mmseg": "mmsegmentation's IoUMetric"}
 
 _JOINED = ("accuracy", "latency", "model")
 _COUNTED = "those of all graphs but the text encoder, which runs once for a class list"

@@ -26,7 +26,6 @@ from edgeseg.backends.base import Array
 from edgeseg.bundle import Bundle
 from edgeseg.bundle.arrays import read_npz
 from edgeseg.chain import Chain, Link
-from edgeseg.compose import compose
 from edgeseg.errors import BuildError
 from edgeseg.pipelines import get_pipeline
 from edgeseg.placement import Placement
@@ -219,7 +218,7 @@ class Trials:
         place = self.setup.photos.items[index].placement
         if self.setup.truth is None:
             place = Placement(place.valid, place.valid, place.canvas, place.exact, place.reason)
-        return compose(*self._pipeline.masks(tensors), place).labels
+        return self._pipeline.evidence(tensors, (), place).compose().labels
 
     def _truth(self, index: int) -> Labels | None:
         return None if self.setup.truth is None else self.setup.truth.labels(index)

@@ -32,7 +32,7 @@ class Truth:
         digest: of all files.
 
     Raises:
-        InputError: an image has no labels, or not of its size, or no pixel of any of them is counted.
+        InputError: an image has no labels, or not of its size, two have the same, or no pixel of any is counted.
     """
 
     def __init__(self, folder: Path, photos: Photos, classes: int) -> None:
@@ -40,7 +40,12 @@ class Truth:
         if not folder.is_dir():
             raise InputError(f"read labels from {folder}", "there is no such folder", TODO)
         sha, counted = hashlib.sha256(str(classes).encode()), 0
+        taken: dict[Path, Photo] = {}
         for index, photo in enumerate(photos.items):
+            first = taken.setdefault(_path(folder, photo), photo)
+            if first is not photo:
+                found = f"{first.source} and {photo.source} would share {_path(folder, photo).name}"
+                raise InputError(f"read labels from {folder}", found, "give images whose names differ")
             labels = self.labels(index)
             counted += int((labels >= 0).sum())
             sha.update(_path(folder, photo).read_bytes())

@@ -15,6 +15,7 @@ from edgeseg.errors import InputError
 from edgeseg.vocabulary.classes import ClassList, class_list
 from edgeseg.vocabulary.cleaning import clean
 from edgeseg.vocabulary.maker import VocabularyMaker
+from edgeseg.vocabulary.recipe import TextRecipe
 
 from ..makers import Quantized
 from ..photos import Photos
@@ -78,7 +79,7 @@ def _classes(bundle: Bundle, question: Question, bar: Bar) -> tuple[Any, Any, di
     encodes = any(graph.name == "text" for graph in bundle.manifest.graphs)
     if not given and not (recipe.get("training_classes") and encodes):
         return _reference_classes(bundle)
-    request = resolve_classes(**question.classes) if given else ClassRequest(_training_classes(recipe), {})
+    request = resolve_classes(**question.classes) if given else ClassRequest(_training_classes(bundle), {})
     return _given_classes(bundle, request, "given" if given else "training", bar)
 
 
@@ -91,9 +92,10 @@ def _given_classes(bundle: Bundle, request: ClassRequest, source: str, bar: Bar)
     return np.asarray(made.embeddings, np.float32), np.asarray(made.overlap, np.float32), note
 
 
-def _training_classes(recipe: dict[str, Any]) -> ClassList:
-    """Those that a text encoder tells apart."""
-    return class_list(list({clean(name): name for name in recipe["training_classes"]}.values()))
+def _training_classes(bundle: Bundle) -> ClassList:
+    """Those that a text encoder tells apart. Raises BundleError."""
+    names = TextRecipe.read(bundle.manifest.recipe).training
+    return class_list(list({clean(name): name for name in names}.values()))
 
 
 def _reference_classes(bundle: Bundle) -> tuple[Any, Any, dict[str, Any]]:

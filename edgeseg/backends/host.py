@@ -1,8 +1,9 @@
-"""What backends without a GPU share: arrays are tensors, one stream whose work is done, and the number of cores."""
+"""What backends without a GPU share: arrays are tensors, one stream whose work is done, and what the processor is."""
 
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 from edgeseg.backends.base import Array, Event, Tensor
@@ -37,6 +38,16 @@ class HostTensors:
         """The array itself."""
         assert hasattr(tensor, "__array__")
         return tensor  # type: ignore[return-value]  # host tensors are numpy arrays
+
+
+def overflows() -> bool:
+    """Whether this processor is an x86 without VNNI: it adds pairs of 8-bit products in 16 bits."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    try:
+        return "vnni" not in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return True
 
 
 def physical_cores() -> int:

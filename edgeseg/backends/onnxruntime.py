@@ -8,6 +8,8 @@ Why the options are what they are:
    run ends, because the next stage (numpy) wants the cores.
 3. All sessions share one arena that grows by what is asked, so a chain's peak is its largest graph, not the sum of
    them.
+4. On an x86 without VNNI, whose integer products would overflow, weights are made unsigned: an engine's device key does
+   not tell on which kind it was made. Elsewhere that would cost more than half of the speed.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import numpy as np
 from edgeseg.backends.base import Array, Probe, Session, Stream, Tensor
 from edgeseg.backends.denormals import flush_denormals
 from edgeseg.backends.feed import check_feed
-from edgeseg.backends.host import HostStream, HostTensors, physical_cores
+from edgeseg.backends.host import HostStream, HostTensors, overflows, physical_cores
 from edgeseg.errors import BackendError
 from edgeseg.schema import GraphSpec
 
@@ -106,6 +108,8 @@ class OnnxRuntimeBackend:
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
         options.add_session_config_entry("session.use_env_allocators", "1")
+        if overflows():
+            options.add_session_config_entry("session.x64quantprecision", "1")
         if graph.form == "typed" and graph.precision in ("fp8", "mixed"):
             # It would move fp8 through operators that do not take it.
             options.add_session_config_entry("session.disable_quant_qdq", "1")

@@ -50,9 +50,13 @@ def pack(
         progress: called with the bytes copied so far and the bytes of all files.
 
     Raises:
-        BundleError: the bundle lacks what was asked for, or is damaged. InputError: `out` is the bundle itself.
+        BundleError: the bundle lacks what was asked for, or is damaged.
+        InputError: `out` is the bundle itself, or there is a device and no backend.
         StorageError: the disk is full.
     """
+    if choice.device and not choice.backend:
+        found = "a device chooses among the engines of a backend"
+        raise InputError(f"pack {bundle.path} for {choice.device}", found, "give --backend too")
     if Path(os.path.realpath(out)) == bundle.path:
         raise InputError(f"pack {bundle.path} onto itself", "it is both source and target", "choose another place")
     chosen = select(bundle.manifest, choice)

@@ -23,22 +23,32 @@ def read_manifest(folder: Path) -> Manifest:
     """The checked content of `folder/bundle.json`. Raises BundleError."""
     path = folder / MANIFEST
     try:
-        value = json.loads(
-            _bytes(path).decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-        )
+        value = parse_json(_bytes(path))
     except OSError as error:
         raise BundleError(f"read {path}", error.strerror or str(error), "check the path and its permissions") from error
-    except RecursionError:
-        raise BundleError(f"read {path}", "it is nested too deeply", UNDAMAGED) from None
     except ValueError as error:
-        raise BundleError(f"read {path}", f"it is no valid JSON ({_short(str(error))})", UNDAMAGED) from None
-    if _deeper(value, LIMIT_DEPTH):
-        raise BundleError(f"read {path}", "it is nested too deeply", UNDAMAGED)
+        raise BundleError(f"read {path}", f"it is no valid JSON ({error})", UNDAMAGED) from None
     _check_schema(path, value)
     return check_manifest(from_json(Manifest, value, str(path)), str(path))
+
+
+def parse_json(content: bytes) -> Any:
+    """UTF-8 JSON without a key that is there twice, a number that is not finite, or more than `LIMIT_DEPTH` levels.
+
+    Raises:
+        ValueError: it is none; the message is short.
+    """
+    try:
+        value = json.loads(
+            content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(_short(str(error))) from None
+    if _deeper(value, LIMIT_DEPTH):
+        raise ValueError("it is nested too deeply")
+    return value
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

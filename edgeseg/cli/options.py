@@ -10,6 +10,7 @@ from typing import TypeVar
 import click
 
 from edgeseg.errors import InputError
+from edgeseg.vocabulary.bank import PromptBank
 from edgeseg.vocabulary.classes import DATASETS, ClassList, class_list, dataset_classes, read_class_file
 from edgeseg.vocabulary.maker import Progress, VocabularyMaker
 from edgeseg.vocabulary.vocabulary import Vocabulary
@@ -32,11 +33,13 @@ class ClassRequest:
     source: ClassList | Vocabulary
     overlap: dict[str, bool]
 
-    def vocabulary(self, maker: VocabularyMaker, progress: Progress | None = None) -> Vocabulary:
+    def vocabulary(
+        self, maker: VocabularyMaker, progress: Progress | None = None, bank: PromptBank | None = None
+    ) -> Vocabulary:
         """The vocabulary: encoded by `maker`, or the one from the file once it is known to fit the maker's bundle."""
         if isinstance(self.source, Vocabulary):
             return maker.check(self.source)
-        return maker.vocabulary(self.source, self.overlap, progress)
+        return maker.vocabulary(self.source, self.overlap, progress, bank)
 
 
 def classes_options(command: F) -> F:
@@ -48,6 +51,21 @@ def classes_options(command: F) -> F:
         click.option("--training", multiple=True, metavar="NAMES", help="Treat these classes as seen in training."),
         click.option("--new", multiple=True, metavar="NAMES", help="Treat these classes as not seen in training."),
     )
+    return _with(options, command)
+
+
+def engine_options(command: F) -> F:
+    """Adds --backend, --precision and --device: which of a bundle's engines run, and where."""
+    backend, precision = "the best one that has engines for this machine", "the best one there is for the backend"
+    options = (
+        click.option("--backend", metavar="NAME", help=f"Default: {backend}."),
+        click.option("--precision", metavar="NAME", help=f"Default: {precision}."),
+        click.option("--device", type=int, default=0, show_default=True, help="Index of the GPU."),
+    )
+    return _with(options, command)
+
+
+def _with(options: Sequence[Callable[[F], F]], command: F) -> F:
     for option in reversed(options):
         command = option(command)
     return command

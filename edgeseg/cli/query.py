@@ -60,8 +60,8 @@ def _encoded(path: Path, text: str, segments: Segments, backend: str | None) -> 
         raise InputError(f"query {text!r}", found, "name it: --bundle BUNDLE")
     opened = Bundle.open(path)
 
-    def open_session(graph: GraphSpec, file: Path) -> Session:
-        return choose(opened, [graph.name], Request(backend=backend)).open_text(opened, graph, file)
+    def open_session(graph: GraphSpec, _path: Path) -> Session:
+        return choose(opened, [graph.name], Request(backend=backend)).open_text(opened, graph)
 
     maker = VocabularyMaker(opened, open_session)
     if segments.encoder != maker.encoder:

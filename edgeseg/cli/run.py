@@ -12,7 +12,7 @@ import click
 
 import edgeseg
 from edgeseg.cli import printable
-from edgeseg.cli.options import classes_options, resolve_classes, vocabulary_option
+from edgeseg.cli.options import classes_options, engine_options, resolve_classes, vocabulary_option
 from edgeseg.cli.terminal import print_json, progress_bar
 from edgeseg.errors import InputError
 from edgeseg.images import MAX_PIXELS, SUFFIXES
@@ -40,12 +40,11 @@ _MAGIC = "*?["
 @click.option("--threshold", type=float, help="Pixels whose best score is below it belong to none of the classes.")
 @click.option("--overlay/--no-overlay", default=True, show_default=True, help="Write the image under its colours.")
 @click.option("--scores", is_flag=True, help="Write mask logits and class probabilities (.npz), which give all scores.")
+@click.option("--top-k", type=int, help="Reject classes early, by a cheap pass: only this many reach the last graph.")
 @click.option("--frame", type=int, help="Which frame of animated images, or page of a TIFF, to take (from 0).")
 @click.option("--16bit", "bits16", type=click.Choice(["scale"]), help="Divide 16-bit samples by 256.")
 @click.option("--max-pixels", type=int, default=MAX_PIXELS, show_default=True, help="Largest image that is read.")
-@click.option("--backend", metavar="NAME", help="Default: the best one that has engines for this machine.")
-@click.option("--precision", metavar="NAME", help="Default: the best one there is for the backend.")
-@click.option("--device", type=int, default=0, show_default=True, help="Index of the GPU.")
+@engine_options
 @click.option("--threads", type=int, help="CPU threads; default: one per physical core.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.pass_context

@@ -14,6 +14,7 @@ from rich.table import Table
 from edgeseg.bundle import Bundle
 from edgeseg.chains import Chains
 from edgeseg.cli import printable
+from edgeseg.cli.options import engine_options
 from edgeseg.cli.terminal import print_json, progress_bar
 from edgeseg.errors import BundleError
 from edgeseg.pipelines import get_pipeline
@@ -23,9 +24,7 @@ from edgeseg.selection import Plan, Request, choose
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--backend", metavar="NAME", help="Default: the best one that has engines for this machine.")
-@click.option("--precision", metavar="NAME", help="Default: the best one there is for the backend.")
-@click.option("--device", type=int, default=0, show_default=True, help="Index of the GPU.")
+@engine_options
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 def verify(bundle: Path, backend: str | None, precision: str | None, device: int, as_json: bool) -> None:
     """Check every file of BUNDLE, then compare every tensor with the reference that torch gave.
@@ -68,8 +67,7 @@ def _text(bundle: Bundle, plan: Plan) -> tuple[TensorCheck, ...]:
     graphs = [graph for graph in bundle.manifest.graphs if (graph.name, graph.precision) == ("text", wanted)]
     if not graphs or "text" not in bundle.manifest.reference:
         return ()
-    session = plan.open_text(bundle, graphs[0], bundle.graph_files(graphs[0]))
-    return check_text(bundle, graphs[0], session).tensors
+    return check_text(bundle, graphs[0], plan.open_text(bundle, graphs[0])).tensors
 
 
 def _body(plan: Plan, report: Report) -> dict[str, object]:

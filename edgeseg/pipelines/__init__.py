@@ -11,10 +11,13 @@ from edgeseg.errors import BundleError
 if TYPE_CHECKING:
     from edgeseg.backends.base import Array
     from edgeseg.chain import Chain, ChainResult, Observer
+    from edgeseg.placement import Placement
     from edgeseg.schema import Manifest, Size
+    from edgeseg.segmentation import Evidence
 
 PIPELINES = {
     "ebseg": "edgeseg.pipelines.ebseg:EBSegPipeline",
+    "lmseg": "edgeseg.pipelines.lmseg:LMSegPipeline",
     "sam": "edgeseg.pipelines.sam:SamPipeline",
     "use": "edgeseg.pipelines.use:UsePipeline",
 }
@@ -25,26 +28,44 @@ class Pipeline(Protocol):
 
     Attributes:
         graphs: names of the graphs that every image runs through.
-        wanted: the tensors that `masks` needs.
+        wanted: the tensors that `evidence` needs.
+        by_row: the tensors whose rows each follow from a thresholded mask, which the gate judges row by row.
     """
 
     graphs: tuple[str, ...]
     wanted: tuple[str, ...]
+    by_row: tuple[str, ...]
 
     def image_feed(self, rgb: Array, valid: Size, canvas: Size) -> dict[str, Array]:
         """Network inputs of a resized image. `rgb`: (H, W, 3) uint8, at least `valid` in size."""
         ...
 
-    def vocabulary_feed(self, embeddings: Array, overlap: Array) -> dict[str, Array]:
-        """Inputs that stand for the classes: (C, D) float32 unit rows and (C,) float32 flags."""
+    def vocabulary_feed(self, embeddings: Array, overlap: Array, top_k: int | None = None) -> dict[str, Array]:
+        """Inputs that stand for the classes: (C, D) float32 unit rows and (C,) float32 flags.
+
+        Args:
+            embeddings: of the classes.
+            overlap: 1 for a class that was trained.
+            top_k: classes that a cheap pass leaves for the expensive one; None leaves all that the graphs take.
+
+        Raises:
+            InputError: the family has no such pass, or `top_k` is not positive.
+        """
         ...
 
     def run(self, chain: Chain, feed: Mapping[str, Array], image: Array, observer: Observer | None) -> ChainResult:
-        """The tensors `wanted`. Most families run the chain once; `image` is the (H, W, 3) photo, not resized."""
-        ...
+        """The tensors `wanted`: by one run of the chain, or as the family says.
 
-    def masks(self, tensors: Mapping[str, Array]) -> tuple[Array, Array]:
-        """Mask logits (Q, h, w) and class probabilities (Q, C), float32 and finite. Raises BackendError."""
+        Args:
+            chain: holds `graphs`.
+            feed: the inputs of image and classes.
+            image: the (H, W, 3) photo, not resized.
+            observer: hears of the steps.
+        """
+        return chain.run(feed, self.wanted, observer)
+
+    def evidence(self, tensors: Mapping[str, Array], names: tuple[str, ...], placement: Placement) -> Evidence:
+        """What the class scores are computed from. Raises BackendError where a tensor is not finite."""
         ...
 
 

@@ -11,30 +11,32 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgeseg.backends.base import Array
-from edgeseg.chain import Chain, ChainResult, Observer
-from edgeseg.errors import BackendError, BundleError
+from edgeseg.errors import BackendError, BundleError, InputError
+from edgeseg.pipelines import Pipeline
+from edgeseg.placement import Placement
 from edgeseg.preprocess import preprocess
 from edgeseg.schema import Manifest, Size
+from edgeseg.segmentation import Masks
 from edgeseg.segments.prompts import fixed_prompts
 
+_MOST = 1 << 16  # prompts or patches of a recipe
 
-class SamPipeline:
+
+class SamPipeline(Pipeline):
     """See `edgeseg.pipelines.Pipeline`.
 
     Args:
-        manifest: of the bundle; its `images` name the network inputs, its graphs say how many prompts a batch has.
+        manifest: of the bundle; its `images` name the network inputs, its recipe says how many prompts a batch has.
     """
 
     graphs: tuple[str, ...] = ("sam_encoder", "sam_decoder")
     wanted: tuple[str, ...] = ("prompt_masks",)
+    by_row: tuple[str, ...] = ()
 
     def __init__(self, manifest: Manifest) -> None:
         self._images = manifest.images
-        shapes = [spec.shape for graph in manifest.graphs for spec in graph.inputs if spec.name == "points"]
-        if not shapes or len(shapes[0]) != 3 or not all(isinstance(extent, int) for extent in shapes[0]):
-            found = "no graph of it takes a fixed number of points"
-            raise BundleError(f"run a bundle of the family {manifest.family!r}", found, "export it again")
-        self._batch, self._points = int(shapes[0][0]), int(shapes[0][1])
+        prompting = manifest.recipe.get("prompting")
+        self._batch, self._points = (whole(manifest, prompting, key) for key in ("batch", "points"))
 
     def image_feed(self, rgb: Array, valid: Size, canvas: Size) -> dict[str, Array]:
         """Network inputs of the image, and fixed prompts: points, point_labels, valid."""
@@ -43,19 +45,32 @@ class SamPipeline:
         }
         return {**images, **fixed_prompts(self._batch, self._points, valid)}
 
-    def vocabulary_feed(self, embeddings: Array, overlap: Array) -> dict[str, Array]:
+    def vocabulary_feed(self, embeddings: Array, overlap: Array, top_k: int | None = None) -> dict[str, Array]:
         """Nothing: SAM knows no classes."""
+        refuse(top_k)
         return {}
 
-    def run(self, chain: Chain, feed: Mapping[str, Array], image: Array, observer: Observer | None) -> ChainResult:
-        """One run of the chain."""
-        return chain.run(feed, self.wanted, observer)
-
-    def masks(self, tensors: Mapping[str, Array]) -> tuple[Array, Array]:
-        """Logits (N, h, w) of the prompts' single masks, and an (N, N) identity. Raises BackendError."""
+    def evidence(self, tensors: Mapping[str, Array], names: tuple[str, ...], placement: Placement) -> Masks:
+        """Logits (N, h, w) of the prompts' single masks, each a class of its own. Raises BackendError."""
         finite(tensors, self.wanted)
         logits = tensors["prompt_masks"][:, 0]
-        return logits, np.eye(len(logits), dtype=np.float32)
+        return Masks(logits, np.eye(len(logits), dtype=np.float32), names, placement)
+
+
+def whole(manifest: Manifest, table: object, key: str) -> int:
+    """A count of the recipe, which may be anything until now. Raises BundleError."""
+    value = table.get(key) if isinstance(table, Mapping) else None
+    if type(value) is not int or not 0 < value <= _MOST:
+        found = f"its recipe has no whole number of {key}"
+        raise BundleError(f"run a bundle of the family {manifest.family!r}", found, "export it again")
+    return value
+
+
+def refuse(top_k: int | None) -> None:
+    """Raise an InputError if classes are to be rejected early."""
+    if top_k is not None:
+        found = "each class costs a row of one product, so there is no pass that rejects some of them"
+        raise InputError("use --top-k with segments", found, "leave --top-k out")
 
 
 def finite(tensors: Mapping[str, Array], names: tuple[str, ...]) -> None:

@@ -10,8 +10,10 @@ import numpy as np
 
 from edgeseg.backends.base import Array
 from edgeseg.chain import Chain, ChainResult, Observer
-from edgeseg.pipelines.sam import SamPipeline, finite
+from edgeseg.pipelines.sam import SamPipeline, finite, refuse, whole
+from edgeseg.placement import Placement
 from edgeseg.schema import Manifest, Size
+from edgeseg.segmentation import Masks
 from edgeseg.segments.automatic import AutomaticOptions, generate
 from edgeseg.segments.embedding import SegmentEmbedder
 from edgeseg.segments.pooling import fixed_weights
@@ -40,22 +42,22 @@ class UsePipeline(SamPipeline):
     def __init__(self, manifest: Manifest) -> None:
         super().__init__(manifest)
         self._manifest = manifest
-        shapes = [spec.shape for graph in manifest.graphs for spec in graph.inputs if spec.name == "segment_weights"]
-        self._patches = int(shapes[0][1]) if shapes else 0
+        self._patches = whole(manifest, manifest.recipe, "patches")
 
     def image_feed(self, rgb: Array, valid: Size, canvas: Size) -> dict[str, Array]:
         """Network inputs of the image, fixed prompts, and fixed segments (batch, L)."""
         weights = fixed_weights(self._batch, self._patches)
         return {**super().image_feed(rgb, valid, canvas), "segment_weights": weights}
 
-    def vocabulary_feed(self, embeddings: Array, overlap: Array) -> dict[str, Array]:
+    def vocabulary_feed(self, embeddings: Array, overlap: Array, top_k: int | None = None) -> dict[str, Array]:
         """Text (C, D) float32."""
+        refuse(top_k)
         return {"text": np.asarray(embeddings, np.float32)}
 
-    def masks(self, tensors: Mapping[str, Array]) -> tuple[Array, Array]:
+    def evidence(self, tensors: Mapping[str, Array], names: tuple[str, ...], placement: Placement) -> Masks:
         """Logits (Q, h, w) and class probabilities (Q, C). Raises BackendError if they are not finite."""
         finite(tensors, self.wanted)
-        return tensors["prompt_masks"][:, 0], tensors["class_probs"][0]
+        return Masks(tensors["prompt_masks"][:, 0], tensors["class_probs"][0], names, placement)
 
     def run(self, chain: Chain, feed: Mapping[str, Array], image: Array, observer: Observer | None) -> ChainResult:
         """Masks of everything in the photo, each once, and their classes."""

@@ -1,6 +1,8 @@
 """Makes vocabularies with a bundle's text encoder: class names in, a `Vocabulary` out, each name encoded once.
 
-The embedding of a class is the unit mean of the unit embeddings of its prompts, one prompt per template.
+The embedding of a class is the unit mean of the unit embeddings of its prompts: one prompt per template, and with a
+prompt bank one more per template and phrase. A model with several cost channels gets such a mean for each: the plain
+prompts, then one attribute of the bank each; without a bank, the plain prompts in every channel.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy.typing as npt
 from edgeseg.backends.base import Session
 from edgeseg.errors import BundleError, InputError
 from edgeseg.schema import PRECISIONS, GraphSpec, Manifest
+from edgeseg.vocabulary.bank import PromptBank
 from edgeseg.vocabulary.cache import EmbeddingCache
 from edgeseg.vocabulary.classes import ClassList, class_list
 from edgeseg.vocabulary.encoder import TextEncoder, TextTokenizer, extent, unit_rows
@@ -28,6 +31,7 @@ from edgeseg.vocabulary.wordpiece import WordPieceTokenizer
 Float32 = npt.NDArray[np.float32]
 OpenSession = Callable[[GraphSpec, Path], Session]
 Progress = Callable[[int, int], None]
+Prompts = tuple[tuple[str, ...], ...]  # of a class: by channel
 
 _REMAKE = "make the bundle again, or get an undamaged copy"
 
@@ -77,6 +81,7 @@ class VocabularyMaker:
         classes: str | Iterable[str] | ClassList,
         overlap: Mapping[str, bool] | None = None,
         progress: Progress | None = None,
+        bank: PromptBank | None = None,
     ) -> Vocabulary:
         """Encode class names, or take them from the cache.
 
@@ -84,6 +89,7 @@ class VocabularyMaker:
             classes: anything that `class_list` takes.
             overlap: class name → whether the model was trained on it, where the rule of docs/vocabulary.md errs.
             progress: called with the number of names encoded so far and to be encoded, first with (0, total).
+            bank: says how each class looks; the prompts hold its phrases then.
 
         Raises:
             InputError: a name, their number or `overlap` cannot be used.
@@ -92,7 +98,8 @@ class VocabularyMaker:
         chosen = class_list(classes)
         self._check_count(len(chosen.names))
         flags = override(training_overlap(chosen, self._recipe.training), chosen.names, overlap or {})
-        vectors = self._embeddings(chosen.names, progress or _silent)
+        prompts = {name: self._prompts(name, bank) for name in chosen.names}
+        vectors = self._embeddings(prompts, progress or _silent, bank.digest if bank else "")
         return Vocabulary(chosen.names, np.stack([vectors[name] for name in chosen.names]), flags, self.encoder)
 
     def check(self, vocabulary: Vocabulary) -> Vocabulary:
@@ -113,11 +120,26 @@ class VocabularyMaker:
             found = f"the bundle takes {low} to {high} classes at once"
             raise InputError(f"use {count} classes", found, "change the class list, or export with another limit")
 
-    def _embeddings(self, names: Sequence[str], progress: Progress) -> dict[str, Float32]:
+    def _prompts(self, name: str, bank: PromptBank | None) -> Prompts:
+        """The prompts of each channel."""
+        plain, channels = tuple(self._recipe.prompts(name)), self._recipe.channels
+        if bank is None:
+            return (plain,) * channels
+        groups = [tuple(p for said in group for p in self._recipe.prompts(name, said)) for group in bank.groups(name)]
+        if channels == 1:
+            return ((*plain, *(prompt for group in groups for prompt in group)),)
+        if len(groups) != channels - 1 or not all(groups):
+            found = (
+                f"it has {len(groups)} attributes, and the model a channel for the plain prompt and {channels - 1} more"
+            )
+            raise InputError(f"use the prompt bank {bank.name}", found, "choose as many with --attributes")
+        return (plain, *groups)
+
+    def _embeddings(self, prompts: Mapping[str, Prompts], progress: Progress, bank: str) -> dict[str, Float32]:
         graph = self._text_graph()
-        key = self._recipe.fingerprint(*self._sources(graph))
-        vectors = self._cache.get(key, names, self._recipe.dimensions)
-        missing = [name for name in names if name not in vectors]
+        key = self._recipe.fingerprint(*filter(None, (*self._sources(graph), bank)))
+        vectors = self._cache.get(key, list(prompts), self._recipe.dimensions)
+        missing = {name: said for name, said in prompts.items() if name not in vectors}
         progress(0, len(missing))
         if missing:
             for made in self._encode(graph, missing):
@@ -126,11 +148,11 @@ class VocabularyMaker:
                 progress(len(missing) - sum(name not in vectors for name in missing), len(missing))
         return vectors
 
-    def _encode(self, graph: GraphSpec, names: Sequence[str]) -> Iterable[dict[str, Float32]]:
+    def _encode(self, graph: GraphSpec, prompts: Mapping[str, Prompts]) -> Iterable[dict[str, Float32]]:
         """Vectors by name, in groups; names of a like length share a group, so that little is padded."""
         tokenizer = self._tokenizer()
-        rows = {name: self._rows(graph, tokenizer, name) for name in names}
-        order = sorted(names, key=lambda name: len(rows[name][0]))
+        rows = {name: self._rows(graph, tokenizer, name, said) for name, said in prompts.items()}
+        order = sorted(prompts, key=lambda name: len(rows[name][0]))
         packed = graph.file not in self._bundle.manifest.files  # then only its engine is there to be opened
         path = Path(graph.file) if packed else self._bundle.graph_files(graph)
         with closing(self._open_session(graph, path)) as session:
@@ -138,17 +160,19 @@ class VocabularyMaker:
             for start in range(0, len(order), GROUP):
                 group = order[start : start + GROUP]
                 made = encoder.encode([row for name in group for row in rows[name]])
-                yield dict(zip(group, self._class_means(made), strict=True))
+                yield dict(zip(group, self._class_means(made, [prompts[name] for name in group]), strict=True))
 
-    def _class_means(self, prompts: Float32) -> Float32:
-        """(names * templates, D) unit rows to (names, D) unit rows."""
-        found, wanted = prompts.shape[1], self._recipe.dimensions
+    def _class_means(self, encoded: Float32, prompts: Sequence[Prompts]) -> Float32:
+        """Unit rows of all prompts, (N, D), to unit rows of the classes, (names, channels * D)."""
+        found, wanted = encoded.shape[1], self._recipe.dimensions // self._recipe.channels
         if found != wanted:
             raise BundleError("encode class names", f"the text encoder gives {found} values, not {wanted}", _REMAKE)
-        return unit_rows(prompts.reshape(-1, len(self._recipe.templates), wanted).mean(axis=1))
+        counts = [len(channel) for channels in prompts for channel in channels]
+        means = np.stack([part.mean(axis=0) for part in np.split(encoded, np.cumsum(counts)[:-1])])
+        return unit_rows(unit_rows(means).reshape(len(prompts), -1))
 
-    def _rows(self, graph: GraphSpec, tokenizer: TextTokenizer, name: str) -> list[list[int]]:
-        rows = [tokenizer.tokenize(prompt) for prompt in self._recipe.prompts(name)]
+    def _rows(self, graph: GraphSpec, tokenizer: TextTokenizer, name: str, prompts: Prompts) -> list[list[int]]:
+        rows = [tokenizer.tokenize(prompt) for channel in prompts for prompt in channel]
         limit, longest = min(self._recipe.context, extent(graph, 1)[2]), max(map(len, rows))
         if longest > limit:
             found = f"its prompt has {longest} tokens, and the text encoder takes {limit}"

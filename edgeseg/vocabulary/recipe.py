@@ -22,6 +22,9 @@ class TextRecipe:
         training: strings that name what the model was trained on.
         context: most tokens of a prompt.
         dimensions: D of an embedding.
+        channels: prompts of a class that have a cost channel of their own; a row holds their embeddings one after the
+            other.
+        first: only what is before the first ", " of a name is prompted, as CAT-Seg does.
         weights: sha256 of the text encoder's own file; "" where the checkpoint holds it.
     """
 
@@ -31,6 +34,8 @@ class TextRecipe:
     context: int
     dimensions: int
     weights: str = ""
+    channels: int = 1
+    first: bool = False
 
     @classmethod
     def read(cls, recipe: Mapping[str, Any]) -> TextRecipe:
@@ -42,16 +47,23 @@ class TextRecipe:
         if not isinstance(kind, str):
             raise _refuse("text_encoder", "it is not a text")
         training = _strings(recipe, "training_classes")
-        counts = _count(recipe, "text_context"), _count(recipe, "embedding")
-        return cls(kind, templates, training, *counts, _weights(recipe))
+        # A bundle without a text encoder has no context; its vocabularies come as files.
+        counts = _count(recipe, "text_context", least=0), _count(recipe, "embedding")
+        channels = _count(recipe, "prompts") if "prompts" in recipe else 1
+        if counts[1] % channels:
+            raise _refuse("prompts", f"it is {channels}, which does not divide the embedding's {counts[1]} values")
+        first = recipe.get("names") == "first"
+        return cls(kind, templates, training, *counts, _weights(recipe), channels=channels, first=first)
 
-    def prompts(self, name: str) -> list[str]:
-        """One prompt per template. A `{}` in the name itself stays as it is."""
-        return [template.replace("{}", name) for template in self.templates]
+    def prompts(self, name: str, phrase: str = "") -> list[str]:
+        """One prompt per template, a phrase behind the name. A `{}` in the name itself stays as it is."""
+        said = f"{name.split(', ')[0] if self.first else name} {phrase}".strip()
+        return [template.replace("{}", said) for template in self.templates]
 
     def fingerprint(self, *parts: str) -> str:
         """64 hex digits of what an embedding depends on: kind, templates, context and the given digests."""
-        content = json.dumps([self.kind, self.templates, self.context, self.dimensions, *parts])
+        said = ["first"] * self.first + [f"{self.channels} channels"] * (self.channels > 1)
+        content = json.dumps([self.kind, self.templates, self.context, self.dimensions, *parts, *said])
         return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -62,9 +74,9 @@ def _strings(recipe: Mapping[str, Any], key: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _count(recipe: Mapping[str, Any], key: str) -> int:
+def _count(recipe: Mapping[str, Any], key: str, least: int = 1) -> int:
     value = recipe.get(key)
-    if type(value) is not int or not 1 <= value <= 1 << 16:
+    if type(value) is not int or not least <= value <= 1 << 16:
         raise _refuse(key, f"it is {value!r}, not a count")
     return value
 

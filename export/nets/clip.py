@@ -197,7 +197,7 @@ class PlainBlock(nn.Module):
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.ln_1 = nn.LayerNorm(config.width)
-        self.attn = PackedAttention(config.width, config.heads)
+        self.attn: ClipAttention = PackedAttention(config.width, config.heads)
         self.ln_2 = nn.LayerNorm(config.width)
         self.mlp = ClipMlp(config.width, config.hidden)
 

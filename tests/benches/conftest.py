@@ -5,35 +5,17 @@ import pytest
 
 import edgeseg
 from edgeseg.benches.datasets import Dataset, open_dataset
-from edgeseg.bundle import Bundle
 from edgeseg.segmenter import Segmenter
 from tests.benches.trees import grey, photo
-from tests.edgeseg.tiny_bundle import CLASSES, make_bundle, make_fake_bundle
+from tests.edgeseg.tiny_bundle import CLASSES
 
 SIZES = [(48, 64), (64, 64), (40, 90), (64, 96), (30, 33), (50, 70), (64, 80)]
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or fills the user's vocabulary cache."""
-    monkeypatch.setenv("EDGESEG_CACHE", str(tmp_path / "embedding-cache"))
-
-
-@pytest.fixture(scope="session")
-def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle for onnxruntime that no test changes."""
-    return make_bundle(tmp_path_factory.mktemp("tiny") / "tiny.bundle").path
 
 
 @pytest.fixture
 def segmenter(tiny_path: Path) -> Iterator[Segmenter]:
     with edgeseg.open(tiny_path, backend="onnxruntime", threads=1) as opened:
         yield opened
-
-
-@pytest.fixture
-def fake_bundle(tmp_path: Path) -> Bundle:
-    return make_fake_bundle(tmp_path / "fake.bundle")
 
 
 def make_folder(root: Path, sizes=SIZES) -> Path:

@@ -49,6 +49,18 @@ def broken(work, *, runs):
     return run
 
 
+def leaver(work, *, runs):
+    """Cannot be had any more after so many runs."""
+    left = iter(range(runs))
+
+    def run():
+        if next(left, None) is None:
+            raise AbsentError("the licence has run out")
+        return np.zeros(1)
+
+    return run
+
+
 def made(work):
     """A file that a side needs."""
     (work / "made.txt").open("a").write("made\n")

@@ -40,10 +40,11 @@ def stage(name, samples_ms, part_of=None):
 
 def measurement(samples_ms, classes=3, batch=1, reasons=()):
     shares = [(name, part_of, index + 1) for index, (name, part_of) in enumerate(STAGES)]
+    total = "end_to_end" if batch == 1 else "chain"
     return {
         "classes": classes,
         "batch": batch,
-        "totals": [stage("end_to_end", samples_ms)],
+        "totals": [stage(total, samples_ms)],
         "stages": [stage(name, [value * share / 10 for value in samples_ms], of) for name, of, share in shares],
         "runs": len(samples_ms),
         "memory": {"host_peak_bytes": 3 << 20, "host_since": "the end of the warm-up", "device_peak_bytes": None},

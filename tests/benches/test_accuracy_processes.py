@@ -24,6 +24,12 @@ from tests.benches.runs import children, gone, start, unit_vocabulary
 pytestmark = pytest.mark.onnx
 
 
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    """A folder with more images than a run gets through while it is being stopped."""
+    return make_folder(tmp_path_factory.mktemp("long"), SIZES * 12)
+
+
 def test_several_processes_count_the_same(segmenter, dataset):
     steps = []
     alone = evaluate(segmenter, dataset)
@@ -35,8 +41,9 @@ def test_several_processes_count_the_same(segmenter, dataset):
 
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
-def test_killed_run_goes_on_and_leaves_no_process_behind(segmenter, dataset, tiny_path, folder, tmp_path, processes):
-    process = start(tmp_path, tiny_path, folder, processes)
+def test_killed_run_goes_on_and_leaves_no_process_behind(segmenter, tiny_path, long, tmp_path, processes):
+    dataset = open_dataset("folder", long)
+    process = start(tmp_path, tiny_path, long, processes)
     assert process.stdout
     for line in process.stdout:
         if int(line) == 4:
@@ -57,13 +64,13 @@ def test_killed_run_goes_on_and_leaves_no_process_behind(segmenter, dataset, tin
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 def test_run_killed_again_and_again_counts_as_one_that_was_not(segmenter, tiny_path, tmp_path, processes):
     """Wherever the kills fall: between two images, in the middle of one, while the state is written."""
-    folder, rng, begun = make_folder(tmp_path / "many", SIZES * 6), random.Random(processes), []
+    folder, rng, begun = make_folder(tmp_path / "many", SIZES * 24), random.Random(processes), []
     for _ in range(6):
         process = start(tmp_path, tiny_path, folder, processes)
         assert process.stdout
         begun.append(int(process.stdout.readline()))
         last = begun[-1] + rng.randint(1, 6)
-        next(line for line in process.stdout if int(line) >= last)
+        assert any(int(line) >= last for line in process.stdout)
         time.sleep(rng.uniform(0, 0.02))
         process.kill()
         process.communicate()
@@ -74,8 +81,8 @@ def test_run_killed_again_and_again_counts_as_one_that_was_not(segmenter, tiny_p
     assert np.array_equal(resumed.confusion, evaluate(segmenter, many).confusion)
 
 
-def test_ctrl_c_is_the_parents_alone(tmp_path, tiny_path, folder):
-    process = start(tmp_path, tiny_path, folder, 2)
+def test_ctrl_c_is_the_parents_alone(tmp_path, tiny_path, long):
+    process = start(tmp_path, tiny_path, long, 2)
     assert process.stdout
     for line in process.stdout:
         if int(line) == 2:

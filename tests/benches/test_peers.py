@@ -2,15 +2,18 @@
 
 import inspect
 import json
+import os
 import subprocess
 import sys
+from argparse import ArgumentTypeError
 
 import numpy as np
 import pytest
 
+from benches.peers import int8_cpu, ptq, turns
 from benches.peers import run as command
-from benches.peers import turns
 from benches.peers.comparisons import COMPARISONS
+from benches.peers.options import place
 from benches.peers.result import same, summarise, time_ratio, verdict
 from benches.peers.side import Comparison, Side, load
 from benches.peers.table import comparison_lines
@@ -19,6 +22,7 @@ from edgeseg.environment import core_count
 
 MIB = 2**20
 FAKES = "tests.benches.fake_peers"
+SIDES = [side for one in (*COMPARISONS, *int8_cpu.COMPARISONS) for side in one.sides]
 
 
 def side(name, opens="sleeper", needs=(), **options):
@@ -35,6 +39,12 @@ def measured(work, *sides, rounds=2, watch=print):
 
 def by_name(body):
     return {row["name"]: row for row in body["sides"]}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The summary of one side; never change it."""
+    return measured(tmp_path_factory.mktemp("alone"), side("a"))
 
 
 def test_sides_warm_up_one_after_the_other_and_then_take_turns(tmp_path):
@@ -97,6 +107,15 @@ def test_a_side_that_failed_gets_no_further_turn(tmp_path):
     assert heard == ["x/b: opening, and a first run", "x/b: run 1 of 3"]
 
 
+def test_a_side_that_cannot_go_on_gets_no_further_turn(tmp_path):
+    heard: list[str] = []
+    body = measured(tmp_path, side("b", "leaver", runs=2), side("a"), rounds=3, watch=heard.append)
+    assert heard.count("x/b: run 1 of 3") == heard.count("x/b: run 2 of 3") == 1
+    assert "x/b: run 3 of 3" not in heard
+    reason = "the licence has run out"
+    assert body["left_out"] == [{"name": "x/b", "title": "the b", "reason": reason, "failed": False}]
+
+
 def test_a_side_is_left_out_rather_than_opened_in_the_last_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(turns, "free_bytes", lambda: 3 << 30)
     body = measured(tmp_path, side("a"))
@@ -139,9 +158,8 @@ def test_table_says_where_this_project_is_slower(tmp_path):
 
 
 @pytest.mark.parametrize(("shares", "warned"), [([2.0, 9.9], False), ([2.0, 40.0], True), ([None, None], False)])
-def test_table_warns_of_a_machine_that_was_not_quiet(tmp_path, shares, warned):
-    body = measured(tmp_path, side("a"))
-    body["sides"][0]["others_percent"] = shares
+def test_table_warns_of_a_machine_that_was_not_quiet(alone, shares, warned):
+    body = alone | {"sides": [side | {"others_percent": shares} for side in alone["sides"]]}
     text = "\n".join(comparison_lines(body))
     assert ("NOT QUIET: other programs took up to 40 % of the processors (median 21 %)" in text) == warned
 
@@ -170,6 +188,34 @@ def test_command_fails_when_a_side_fails(tmp_path, monkeypatch):
     assert command.main([str(tmp_path), "--rounds", "1"]) == 1
 
 
+@pytest.mark.parametrize("script", [command, int8_cpu, ptq], ids=lambda module: module.__name__.rpartition(".")[2])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--rounds", "0"], "'0' is no number from 1"),
+        (["--rounds", "-1"], "'-1' is no number from 1"),
+        (["-o", "no/such/result.json"], "there is no folder no/such"),
+        (["-o", "."], ". is a folder"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused_before_anything_runs(script, words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(script, "take_turns", None)
+    positional = [str(tmp_path)] * (4 if script is ptq else 1)
+    with pytest.raises(SystemExit) as raised:
+        script.main([*positional, *words])
+    assert raised.value.code == 2
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_may_not_be_written_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    (tmp_path / "old.json").touch()
+    assert place(str(tmp_path / "old.json")) == tmp_path / "old.json"
+    with pytest.raises(ArgumentTypeError, match=r"new\.json cannot be written"):
+        place(str(tmp_path / "new.json"))
+
+
 def test_named_sides_bring_the_one_that_they_are_held_against():
     chosen = command.select(COMPARISONS, ["sam/torch", "sam-int8/edgeseg"])
     assert [[side.name for side in one.sides] for one in chosen] == [["sam/edgeseg", "sam/torch"], ["sam-int8/edgeseg"]]
@@ -178,7 +224,7 @@ def test_named_sides_bring_the_one_that_they_are_held_against():
         command.select(COMPARISONS, ["ebseg", "sma"])
 
 
-@pytest.mark.parametrize("each", [side for one in COMPARISONS for side in one.sides], ids=lambda side: side.name)
+@pytest.mark.parametrize("each", SIDES, ids=lambda side: side.name)
 def test_every_side_can_be_called_as_the_table_says(each, tmp_path):
     inspect.signature(load(each.opens)).bind(tmp_path, **each.options)
     for need in each.needs:

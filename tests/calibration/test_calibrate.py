@@ -1,7 +1,10 @@
 """Images through a bundle: streamed, resumable, and through the runtime's own preprocessing."""
 
+import logging
 import shutil
+import threading
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -156,6 +159,33 @@ def replaced(bundle, name, change):
             change(model)
             edit.stage(graph.file).write_bytes(model.SerializeToString())
     return Bundle.open(bundle.path)
+
+
+def test_second_that_waits_gets_a_folder_of_its_own_when_the_first_is_done(tmp_path):
+    bundle, inside, waits = SimpleNamespace(path=tmp_path / "a.bundle"), threading.Event(), threading.Event()
+
+    def first():
+        with module.workplace(bundle, "calibration", "calibrate"):
+            inside.set()
+            waits.wait(60)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    inside.wait(60)
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            waits.set()
+
+    handler = Handler()
+    logging.getLogger("edgeseg").addHandler(handler)
+    try:
+        with module.workplace(bundle, "calibration", "calibrate") as folder:
+            thread.join()
+            assert folder.is_dir()
+    finally:
+        logging.getLogger("edgeseg").removeHandler(handler)
+    assert not folder.exists()
 
 
 def test_nan_in_a_graph_names_the_graph_and_the_tensor(bundle, tmp_path):

@@ -59,6 +59,9 @@ HOSTILE = {
     "factor of zero": changed(graphs__sam__smoothing={"/q": {"alpha": 0.5, "factors": [1.0, 0.0]}}),
     "deep": "[" * 100_000,
     "twice": changed().replace("{", '{"schema": 1, ', 1),
+    "alpha beyond float": changed(graphs__sam__smoothing={"/q": {"alpha": 1.5, "factors": [1.0]}}).replace(
+        "1.5", "1e999"
+    ),
     "alpha that is no number": changed(graphs__sam__smoothing={"/q": {"alpha": float("nan"), "factors": [1.0]}}),
 }
 

@@ -1,6 +1,7 @@
 """Cutting the changes of a bundle short: by an error at a chosen step, or by the end of the process."""
 
 import itertools
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -47,3 +48,18 @@ def killed_at(step, code):
     process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert process.returncode in (0, 9), process.stderr
     return process.returncode == 9
+
+
+def terminated_at(step, place, words):
+    """Runs a command line in a process that gets SIGTERM at the n-th call of `place`, "module:class:method"."""
+    module, owner, name = place.split(":")
+    script = (
+        f"import importlib, os, signal, sys\nsys.path.insert(0, {ROOT!r})\n"
+        f"owner, left = getattr(importlib.import_module({module!r}), {owner!r}), [{step}]\n"
+        f"original = getattr(owner, {name!r})\n"
+        "def counted(*args, **options):\n  left[0] -= 1\n  if left[0] < 0: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "  return original(*args, **options)\n"
+        f"setattr(owner, {name!r}, counted)\nfrom edgeseg.cli import main\nsys.exit(main({list(map(str, words))!r}))\n"
+    )
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert process.returncode == -signal.SIGTERM, process.stderr

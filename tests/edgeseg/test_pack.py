@@ -95,6 +95,11 @@ def test_damage_is_not_copied(bundle):
     assert os.listdir(bundle.path.parent) == ["a.bundle"]
 
 
+def test_a_device_without_a_backend_would_choose_nothing(bundle):
+    with pytest.raises(InputError, match="give --backend too"):
+        packed(bundle, precision="fp16", device=RTX)
+
+
 def test_a_bundle_is_not_packed_onto_itself(bundle):
     before = tree(bundle.path)
     with pytest.raises(InputError, match="onto itself"):

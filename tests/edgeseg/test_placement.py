@@ -95,7 +95,31 @@ def test_resizing_can_be_turned_off_whatever_the_recipe_says():
         place((360, 480), CANVASES, RECIPE, resize="stretch")
 
 
-@pytest.mark.parametrize("rule", [None, {"mode": "stretch"}, "none"])
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"divisor": 0}, "its divisor is 0"),
+        ({"divisor": "32"}, "its divisor is '32'"),
+        ({"resize": {"mode": "short-side", "short": 640}}, "its long is None"),
+        ({"resize": {"mode": "short-side", "short": -1, "long": 2560}}, "its short is -1"),
+        ({"resize": {"mode": "short-side", "short": 640, "long": 1e9}}, "its long is 1000000000.0"),
+        ({"resize": {"mode": "x" * 10_000}}, "its resize rule is"),
+    ],
+)
+def test_recipe_that_holds_no_sizes_is_refused_in_one_short_line(changes, found):
+    with pytest.raises(BundleError, match=f"cannot read the bundle's recipe: {found}") as caught:
+        place((640, 640), CANVASES, RECIPE | changes)
+    assert len(str(caught.value)) < 400
+
+
+def test_mode_stretch_leaves_the_image_to_the_pipeline_on_the_largest_canvas():
+    placement = place((300, 700), ((384, 384), (640, 640)), {"resize": {"mode": "stretch"}})
+    assert (placement.valid, placement.canvas, placement.exact) == ((300, 700), (640, 640), True)
+    with pytest.raises(InputError, match="stretches every image"):
+        place((300, 700), ((384, 384),), {"resize": {"mode": "stretch"}}, resize="none")
+
+
+@pytest.mark.parametrize("rule", [None, {"mode": "squeeze"}, "none"])
 def test_unknown_rule_is_refused(rule):
     with pytest.raises(BundleError, match="resize rule"):
         place((640, 640), CANVASES, {"resize": rule})

@@ -5,6 +5,7 @@ import pytest
 
 from edgeseg.backends.fake import FakeBackend
 from edgeseg.chains import Chains
+from edgeseg.closeness import sample
 from edgeseg.errors import BundleError, GateError
 from edgeseg.pipelines import get_pipeline
 from edgeseg.reference import (
@@ -16,7 +17,7 @@ from edgeseg.reference import (
     check_chains,
     check_text,
     limits,
-    sample,
+    references,
 )
 from edgeseg.schema import Gate
 from edgeseg.selection import Request, choose
@@ -155,6 +156,42 @@ def test_limits_come_from_the_recipe_or_the_defaults(fake_bundle):
     fake_bundle.manifest.recipe["gate"] = {"fp32": {"cosine": 0.5, "agreement": 0.25}}
     assert limits(fake_bundle, "fp32") == Limits(0.5, 0.25)
     assert limits(fake_bundle, "int8") == Limits(0.99, 0.97)
+
+
+@pytest.mark.parametrize(
+    "gate", [[1], "fp32", {"fp32": 1}, {"fp32": {"cosine": 0.5}}, {"fp32": {"cosine": "x", "agreement": 1}}]
+)
+def test_limits_that_are_none_are_refused(fake_bundle, gate):
+    fake_bundle.manifest.recipe["gate"] = gate
+    with pytest.raises(BundleError, match="read gate of the bundle's recipe"):
+        limits(fake_bundle, "fp32")
+
+
+STORED = {
+    "image": np.zeros((64, 64, 3), np.uint8),
+    "labels": np.zeros((64, 64), np.uint16),
+    "text": np.zeros((2, 4), np.float32),
+    "overlap": np.zeros(2, np.float32),
+    "tensor:sam_2": np.zeros(5, np.float32),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "found"),
+    [
+        ("image", None, "is missing"),
+        ("labels", np.zeros((64, 64), np.float32), "another type"),
+        ("labels", np.zeros((64, 32), np.uint16), "has the shape"),
+        ("text", np.zeros(4, np.float32), "other axes"),
+        ("tensor:sam_2", np.array(["x"]), "is <U1"),
+    ],
+)
+def test_reference_tensors_that_are_not_as_documented_are_refused(fake_bundle, monkeypatch, name, array, found):
+    cases = [{key: value for key, value in (STORED | {name: array}).items() if value is not None}]
+    fake_bundle.manifest.reference["64x64"] = ("a.npz",)
+    monkeypatch.setattr(type(fake_bundle), "reference", lambda self, _: cases)
+    with pytest.raises(BundleError, match=f"{name} of reference 0 at 64x64 .*{found}"):
+        references(fake_bundle, "64x64")
 
 
 @pytest.mark.parametrize(("size", "samples"), [(1, 1), (16384, 16384), (16385, 8193), (100000, 14286)])

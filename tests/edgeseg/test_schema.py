@@ -20,6 +20,13 @@ def test_manifest_reads_back_equal_through_json_text():
     assert from_json(Manifest, json.loads(json.dumps(to_json(FULL)))) == FULL
 
 
+def test_types_of_keys_are_looked_up_once(monkeypatch):
+    value = to_json(FULL)
+    from_json(Manifest, value)
+    monkeypatch.setattr("typing.get_type_hints", None)
+    assert from_json(Manifest, value) == FULL
+
+
 def test_keys_with_defaults_may_be_missing():
     value = to_json(FULL)
     del value["engines"], value["graphs"][0]["axes"]

@@ -12,6 +12,7 @@ from edgeseg.errors import BackendError, BundleError, EdgesegError, GateError, I
 from edgeseg.preprocess import preprocess, resize_rgb
 from edgeseg.reference import Limits, Report, TensorCheck
 from edgeseg.schema import EngineSpec
+from edgeseg.segmentation import Masks
 from edgeseg.selection import Plan, Request, choose
 from edgeseg.vocabulary import Vocabulary
 from tests.edgeseg.tiny_bundle import CHAIN, CLASSES, add_references, make_bundle, make_fake_bundle
@@ -47,6 +48,7 @@ def test_masks_and_class_probs_give_the_scores_of_the_labels(tiny):
     with edgeseg.open(tiny.path) as segmenter:
         result = segmenter(RGB, classes=CLASSES)
         masks = segmenter.masks(RGB, classes=CLASSES)
+    assert isinstance(masks, Masks)
     assert masks.logits.shape[1:] == (16, 24)
     assert masks.valid == (-(-16 * 53 // 64), 24)
     assert masks.class_probs.shape == (5, 3)
@@ -79,9 +81,9 @@ def test_text_encoder_runs_once_per_class_list(tiny, monkeypatch):
     with edgeseg.open(tiny.path) as segmenter:
         calls, opener = [], Plan.open_text
 
-        def counting(plan, bundle, graph, path):
+        def counting(plan, bundle, graph):
             calls.append(graph.name)
-            return opener(plan, bundle, graph, path)
+            return opener(plan, bundle, graph)
 
         monkeypatch.setattr(Plan, "open_text", counting)
         first = segmenter(RGB, CLASSES)
@@ -97,7 +99,7 @@ def test_overlap_can_be_overridden(tiny):
         seen = segmenter.vocabulary(["sofa"], {"sofa": True}).overlap
         assert (segmenter.vocabulary(["sofa"]).overlap.tolist(), seen.tolist()) == ([0], [1])
         plain, forced = (segmenter.masks(RGB, ["sofa", "x"], **o) for o in ({}, {"overlap": {"sofa": True}}))
-    assert not np.array_equal(plain.class_probs, forced.class_probs)
+    assert not np.array_equal(plain.arrays()["class_probs"], forced.arrays()["class_probs"])
 
 
 @pytest.mark.onnx

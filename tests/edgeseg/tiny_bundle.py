@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from edgeseg.bundle import Bundle
+from edgeseg.closeness import sample
 from edgeseg.compose import compose
 from edgeseg.pipelines.ebseg import EBSegPipeline
 from edgeseg.placement import Placement
-from edgeseg.reference import sample
 from edgeseg.schema import GraphSpec, ImageTransform, Manifest, Source, TensorSpec, size_text
 from tests.edgeseg.vocabulary.tiny import CONTEXT, DIMENSIONS, TEMPLATES, text_graph, write_tokenizer
 

@@ -20,40 +20,40 @@ from tests.tiny_bundle import WIDTH, Toy, make_bundle, toys
 
 CANVAS: Size = (32, 32)
 BLOCKS = 3
-GRID = (CANVAS[0] // 8, CANVAS[1] // 8)
-TOKENS = GRID[0] * GRID[1]
+TOKENS = (CANVAS[0] // 8) * (CANVAS[1] // 8)
 
 
-def vit(outlier: float = 1.0) -> Toy:
+def vit(outlier: float = 1.0, canvas: Size = CANVAS) -> Toy:
     """image_sam → sam_1, sam_2; inside, one channel of the residual stream is `outlier` times as large."""
-    net = Net(1)
+    net, grid = Net(1), (canvas[0] // 8, canvas[1] // 8)
+    tokens = grid[0] * grid[1]
     patches = net.op("Conv", "image_sam", net.weight(WIDTH, 3, 8, 8), strides=[8, 8], scope="/patch_embed")
-    x = net.op("Transpose", net.reshape(patches, 1, WIDTH, TOKENS), perm=(0, 2, 1))
+    x = net.op("Transpose", net.reshape(patches, 1, WIDTH, tokens), perm=(0, 2, 1))
     gains = np.ones(WIDTH)
     gains[5] = outlier
     x = net.op("Mul", x, net.const(gains))
     results: dict[str, str] = {}
     for index in range(BLOCKS):
         start = len(net.nodes)
-        x = net.op("Add", x, attention(net, net.norm(x, WIDTH), GRID, 2, WIDTH))
+        x = net.op("Add", x, attention(net, net.norm(x, WIDTH), grid, 2, WIDTH))
         hidden = net.linear(net.norm(x, WIDTH), WIDTH, 2 * WIDTH)
         x = net.op("Add", x, net.linear(net.op("Mul", hidden, net.op("Sigmoid", hidden)), 2 * WIDTH, WIDTH))
         for node in net.nodes[start:]:
             node.name = f"/blocks.{index}{node.name}"
         results[f"sam_{index}"] = net.op("Mul", x, net.const(1 / gains))
     del results["sam_0"]
-    inputs: dict[str, list[Any]] = {"image_sam": [1, 3, *CANVAS]}
-    outputs: dict[str, list[Any]] = {name: [1, TOKENS, WIDTH] for name in results}
+    inputs: dict[str, list[Any]] = {"image_sam": [1, 3, *canvas]}
+    outputs: dict[str, list[Any]] = {name: [1, tokens, WIDTH] for name in results}
     return net.model(inputs, outputs, results), inputs, outputs
 
 
-def make(path: Path, *precisions: str, outlier: float = 1.0) -> Bundle:
+def make(path: Path, *precisions: str, outlier: float = 1.0, canvases: tuple[Size, ...] = (CANVAS,)) -> Bundle:
     """The bundle, with fp16 and int8 graphs if asked for."""
 
     def graphs(canvas: Size | None) -> dict[str, Toy]:
-        return toys(canvas) | ({"sam": vit(outlier)} if canvas else {})
+        return toys(canvas) | ({"sam": vit(outlier, canvas)} if canvas else {})
 
-    bundle = make_bundle(path, graphs, (CANVAS,))
+    bundle = make_bundle(path, graphs, canvases)
     if "fp16" in precisions:
         quantize_bundle(bundle, nothing)
     for precision in {"int8", "fp8"}.intersection(precisions):
@@ -61,9 +61,11 @@ def make(path: Path, *precisions: str, outlier: float = 1.0) -> Bundle:
     return bundle
 
 
-def rewrite(bundle: Bundle, name: str, precision: str, change: Callable[[onnx.ModelProto], object]) -> None:
+def rewrite(
+    bundle: Bundle, name: str, precision: str, change: Callable[[onnx.ModelProto], object], canvas: Size = CANVAS
+) -> None:
     """Change a graph where it stands; its weights stay."""
-    graph = bundle.graph(name, precision, CANVAS, "plain")
+    graph = bundle.graph(name, precision, canvas, "plain")
     model = onnx.load(bundle.graph_files(graph), load_external_data=False)
     change(model)
     with bundle.edit() as edit:

@@ -5,6 +5,8 @@ import shutil
 import pytest
 
 from edgeseg.bundle import Bundle
+from edgeseg.engines.choice import choose
+from tests.engines.fake_device import Device
 
 PRECISIONS = ("fp16", "int8")
 
@@ -32,3 +34,17 @@ def blocky(templates, tmp_path):
         return Bundle.open(tmp_path / "a.bundle")
 
     return copy
+
+
+@pytest.fixture
+def cpu():
+    """What builds for onnxruntime here."""
+    return choose("onnxruntime", ())
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """A backend that stands in for a GPU's, and is the one that engines are opened with."""
+    made = Device()
+    monkeypatch.setattr("edgeseg.selection.get_backend", lambda name, threads=None: made)
+    return made

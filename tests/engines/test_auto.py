@@ -20,19 +20,17 @@ from edgeseg.engines.request import Request
 from edgeseg.errors import BackendError, BuildError, BundleError, GateError
 from edgeseg.reference import Limits
 from tests.engines import blocks
-from tests.engines.fake_device import KEY, Device, DeviceCompiler
+from tests.engines.fake_device import KEY, DeviceCompiler
 
 pytestmark = pytest.mark.onnx
 CHAIN = ("sam", "clip_trunk", "head", "clip_tail", "score")
 
 
 @pytest.fixture
-def device(monkeypatch):
+def device(device, monkeypatch):
     """A device on which every run takes a second, unless `device.seconds` says otherwise."""
-    made = Device()
-    monkeypatch.setattr("edgeseg.selection.get_backend", lambda name, threads=None: made)
-    monkeypatch.setattr(alone, "measure", functools.partial(timing.measure, clock=made.clock))
-    return made
+    monkeypatch.setattr(alone, "measure", functools.partial(timing.measure, clock=device.clock))
+    return device
 
 
 @pytest.fixture

@@ -24,11 +24,6 @@ def bundle(tmp_path):
 
 
 @pytest.fixture
-def cpu():
-    return choose("onnxruntime", ())
-
-
-@pytest.fixture
 def sm89():
     pytest.importorskip("tensorrt_rtx")
     return choose(None, ("sm89",))

@@ -11,7 +11,7 @@ def test_sizes_are_read(text, count):
     assert parse_bytes(text) == count
 
 
-@pytest.mark.parametrize("text", ["", "GiB", "-1G", "0", "4 apples", "4TiB"])
+@pytest.mark.parametrize("text", ["", "GiB", "-1G", "0", "0.1", "4 apples", "4TiB", pytest.param("9" * 400, id="long")])
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(InputError, match="4GiB"):
         parse_bytes(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +11,8 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 from edgeseg.calibration import calibrate_graph, insert_qdq  # noqa: E402  # after the skips
-from edgeseg.engines import cpu_int8  # noqa: E402
 from edgeseg.engines.cpu_form import to_cpu_form  # noqa: E402
-from edgeseg.engines.cpu_int8 import overflows, to_integer_products  # noqa: E402
+from edgeseg.engines.cpu_int8 import to_integer_products  # noqa: E402
 from tests.nets import Net, vit  # noqa: E402
 
 pytestmark = pytest.mark.onnx
@@ -58,6 +56,14 @@ def test_every_layer_becomes_an_integer_product_with_the_same_result(quantized, 
     assert optimised["Cast"] == 0  # weights are made unsigned once, when the graph is opened
 
 
+def test_signed_weights_have_the_zero_point_that_onnxruntime_wants_to_make_them_unsigned(quantized):
+    model = copy(quantized)
+    to_integer_products(model, unsigned_weights=False)
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    products = [node for node in model.graph.node if node.op_type == "MatMulIntegerToFloat"]
+    assert {types.get(node.input[5]) for node in products} == {onnx.TensorProto.INT8}
+
+
 def test_biases_are_taken_into_the_products(quantized):
     model = copy(quantized)
     before = Counter(node.op_type for node in model.graph.node)["Add"]
@@ -97,21 +103,6 @@ def test_cpu_form_of_a_quantized_graph_has_both(quantized, monkeypatch):
     assert (counts["MultiHeadAttention"], counts["MatMulIntegerToFloat"]) == (2, 12)
     assert [item.domain for item in model.opset_import].count("com.microsoft") == 1
     assert np.abs(run(model, feed(9)) - run(quantized, feed(9))).max() < 1e-3
-
-
-@pytest.mark.parametrize(
-    ("machine", "flags", "expected"),
-    [
-        ("x86_64", "sse avx2 avx512_vnni", False),
-        ("x86_64", "avx2 avx_vnni", False),
-        ("x86_64", "avx2 avx512f", True),
-        ("aarch64", "", False),
-    ],
-)
-def test_only_an_x86_without_vnni_overflows(monkeypatch, machine, flags, expected):
-    monkeypatch.setattr(cpu_int8.platform, "machine", lambda: machine)
-    monkeypatch.setattr(Path, "read_text", lambda _self: flags)
-    assert overflows() == expected
 
 
 def test_largest_products_do_not_overflow():

@@ -7,29 +7,17 @@ import pytest
 
 import edgeseg
 from edgeseg.bundle import Bundle
+from edgeseg.bundle.pack import PackChoice, pack
 from edgeseg.cli import main
 from edgeseg.engines.builder import build
-from edgeseg.engines.choice import choose
 from edgeseg.engines.request import Request
 from edgeseg.errors import BundleError, GateError
 from edgeseg.schema import Gate, Selection
 from tests.engines import blocks
-from tests.engines.fake_device import KEY, Device, DeviceCompiler
+from tests.engines.fake_device import KEY, DeviceCompiler
 
 pytestmark = pytest.mark.onnx
 OUTLIER = 300.0  # squared it is beyond fp16, and its scale leaves nothing of the other channels in int8
-
-
-@pytest.fixture
-def cpu():
-    return choose("onnxruntime", ())
-
-
-@pytest.fixture
-def device(monkeypatch):
-    made = Device()
-    monkeypatch.setattr("edgeseg.selection.get_backend", lambda name, threads=None: made)
-    return made
 
 
 def make(bundle, compiler, precision, **options):
@@ -166,3 +154,43 @@ def test_engine_that_a_selection_holds_outlives_the_failure_of_its_own_precision
     with pytest.raises(GateError):
         make(bundle, DeviceCompiler(), "fp16")
     assert [path.name for path in bundle.path.rglob("*.engine")] == ["clip_trunk-32x32.engine"]
+
+
+@pytest.fixture
+def several(blocky):
+    """A bundle with engines for several devices, of which this is one."""
+    bundle, compiler = blocky(), DeviceCompiler(runs_here=False)
+    compiler.device = "sm86+sm87-trt10.3.0"
+    make(bundle, compiler, "fp16")
+    return bundle
+
+
+def by_device(bundle, device):
+    return [engine for engine in engines(bundle) if engine.device == device]
+
+
+def test_engines_for_several_devices_are_not_gated_by_those_for_this_one(several, device):
+    make(several, DeviceCompiler(), "fp16")
+    assert {engine.gate and engine.gate.passed for engine in by_device(several, KEY)} == {True}
+    assert {engine.gate for engine in by_device(several, "sm86+sm87-trt10.3.0")} == {None}
+    with edgeseg.open(several.path, precision="fp16") as segmenter:
+        assert {engine.device for engine in segmenter.plan.engines.values()} == {KEY}
+
+
+def test_engines_for_several_devices_do_not_fail_with_those_for_this_one(several, device):
+    before = by_device(several, "sm86+sm87-trt10.3.0")
+    with several.edit() as edit:
+        stored = several.reference("32x32")[0]
+        stored["tensor:sam_1"] = -stored["tensor:sam_1"]
+        np.savez(edit.stage("reference/32x32-0.npz"), **stored)
+    with pytest.raises(GateError):
+        make(several, DeviceCompiler(), "fp16")
+    assert by_device(several, "sm86+sm87-trt10.3.0") == before
+
+
+def test_packed_engines_are_verified_without_the_graphs_they_were_made_from(blocky, device, tmp_path):
+    bundle = blocky()
+    make(bundle, DeviceCompiler(), "fp16")
+    pack(Bundle.open(bundle.path), tmp_path / "lean.bundle", PackChoice("fp16", "tensorrt"))
+    assert list((tmp_path / "lean.bundle").rglob("*.onnx")) == []
+    assert main(["verify", str(tmp_path / "lean.bundle"), "--precision", "fp16"]) == 0

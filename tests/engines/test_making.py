@@ -67,3 +67,17 @@ def test_engine_of_a_change_is_shared_with_nobody(blocky):
     bundle, compiler = blocky(), DeviceCompiler()
     make(bundle, compiler, "head", "fp16", changing())
     assert not make(bundle, compiler, "head", "int8").shared
+
+
+def test_engine_of_a_change_leaves_the_one_that_another_precision_shares(blocky):
+    def marked(model):
+        model.doc_string = "changed"
+        return 1
+
+    bundle, compiler = blocky(), DeviceCompiler()
+    make(bundle, compiler, "head", "fp16")
+    shared = make(bundle, compiler, "head", "int8").engine
+    before = Bundle.open(bundle.path).manifest.files[shared.file]
+    changed = make(bundle, compiler, "head", "fp16", changing(marked)).engine
+    assert changed.file == f"engines/tensorrt-{KEY}/fp16/head-32x32-repair.engine"
+    assert Bundle.open(bundle.path).manifest.files[shared.file] == before

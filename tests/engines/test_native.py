@@ -9,7 +9,7 @@ import pytest
 
 from edgeseg.compose import NONE_LABEL, axis_operator, compose_scored
 from edgeseg.placement import Placement
-from tests.conftest import ROOT, skip_or_fail
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ class Scene(ctypes.Structure):
 @pytest.fixture(scope="module")
 def native(tmp_path_factory):
     if shutil.which("cmake") is None:
-        skip_or_fail("needs cmake and a C++ compiler")
+        pytest.skip("needs cmake and a C++ compiler")
     build = tmp_path_factory.mktemp("native")
     commands = (["cmake", "-S", str(ROOT), "-B", str(build), "-DEDGESEG_CUDA=OFF"], ["cmake", "--build", str(build)])
     for command in commands:

@@ -6,29 +6,17 @@ import numpy as np
 import pytest
 
 import edgeseg
+import edgeseg.reference
 from edgeseg.bundle import Bundle
 from edgeseg.cli import main
 from edgeseg.engines import repair as module
 from edgeseg.engines.builder import build
-from edgeseg.engines.choice import choose
 from edgeseg.engines.request import Request
 from edgeseg.errors import BuildError, GateError
 from tests.engines import blocks
-from tests.engines.fake_device import Device, DeviceCompiler
+from tests.engines.fake_device import DeviceCompiler
 
 pytestmark = pytest.mark.onnx
-
-
-@pytest.fixture
-def cpu():
-    return choose("onnxruntime", ())
-
-
-@pytest.fixture
-def device(monkeypatch):
-    made = Device()
-    monkeypatch.setattr("edgeseg.selection.get_backend", lambda name, threads=None: made)
-    return made
 
 
 def repaired(bundle, compiler, precision):
@@ -100,6 +88,48 @@ def test_what_lies_outside_all_blocks_is_repaired_by_the_whole_graph(blocky, cpu
     blocks.rewrite(bundle, "sam", "int8", blocks.doubled)
     repaired(bundle, cpu, "int8")
     assert report(bundle, "int8")["kept"] == {"sam": "the whole graph in fp32"}
+
+
+def unnumbered(model):
+    """Without a block that could be told from the others."""
+    for node in model.graph.node:
+        node.name = node.name.replace("/blocks.", "/part-")
+
+
+def test_graph_without_blocks_is_repaired_whole(blocky, cpu):
+    bundle = blocky()
+    blocks.rewrite(bundle, "sam", "fp32", unnumbered)
+    blocks.rewrite(bundle, "sam", "int8", blocks.poison(1))
+    blocks.rewrite(bundle, "sam", "int8", unnumbered)
+    repaired(bundle, cpu, "int8")
+    assert report(bundle, "int8")["kept"] == {"sam": "the whole graph in fp32"}
+
+
+def test_what_is_wrong_with_the_input_of_a_graph_is_repaired_where_it_is_made(blocky, cpu, monkeypatch):
+    def unseen(bundle, key):
+        """Torch's tensors, but for those that the broken graph gives: so the one after it has the first bad tensor."""
+        return [{k: v for k, v in case.items() if not k.startswith("tensor:sam_")} for case in read(bundle, key)]
+
+    read = edgeseg.reference.references
+    monkeypatch.setattr("edgeseg.reference.references", unseen)
+    bundle = blocky()
+    blocks.rewrite(bundle, "sam", "int8", blocks.poison(1))
+    built = repaired(bundle, cpu, "int8")
+    assert report(bundle, "int8")["kept"] == {"sam": "1 of 3 blocks in fp32: /blocks.1"}
+    tried = [one["graph"] for one in report(bundle, "int8")["tried"]]
+    assert tried[0] == "head"
+    assert [item.engine.graph for item in built if item.engine.report] == ["sam"]
+
+
+def test_blocks_are_lifted_on_every_canvas(tmp_path, cpu):
+    canvases = (blocks.CANVAS, (32, 48))
+    bundle = blocks.make(tmp_path / "a.bundle", "fp16", canvases=canvases)
+    for canvas in canvases:
+        blocks.rewrite(bundle, "sam", "fp16", blocks.poison(1), canvas)
+    built = repaired(bundle, cpu, "fp16")
+    assert report(bundle, "fp16")["kept"] == {"sam": "1 of 3 blocks in fp32: /blocks.1"}
+    assert all(item.engine.gate.passed for item in built)
+    assert len([item for item in built if item.engine.report]) == 2
 
 
 def test_compiled_engines_are_repaired_too_and_a_change_that_is_refused_is_written_down(blocky, device, monkeypatch):

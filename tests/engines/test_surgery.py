@@ -13,6 +13,7 @@ from edgeseg.calibration.weights import WeightReader, WeightWriter
 from edgeseg.engines import layers
 from edgeseg.engines.surgery import in_fp32, loaded, norms_in_fp32, to_bf16, turn_softmax, types_of
 from edgeseg.engines.trt_network import Options, compile_graph
+from edgeseg.errors import BundleError
 from tests.engines.blocks import written_out
 from tests.nets import save, spec, vit
 
@@ -29,6 +30,21 @@ def half(tmp_path):
     with WeightWriter(tmp_path / "fp16" / "net.bin") as writer:
         to_half(model, WeightReader([tmp_path / "net.bin"]), writer, "net")
     return model, tmp_path / "fp16"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"location": "../net.bin"}, {"location": ""}, {"offset": "-64"}, {"offset": "x"}, {"offset": str(1 << 40)}],
+)
+def test_weight_is_read_from_the_graphs_own_file_and_within_it(half, changes):
+    model, folder = half
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.external_data)
+    files = {"net.bin": folder / "net.bin"}
+    assert numpy_helper.to_array(loaded(tensor, files)).shape == tuple(tensor.dims)
+    for entry in tensor.external_data:
+        entry.value = changes.get(entry.key, entry.value)
+    with pytest.raises(BundleError, match="read the weight"):
+        loaded(tensor, files)
 
 
 def run(model, folder):

@@ -81,12 +81,10 @@ def feature_tests(tree: ast.AST) -> set[str]:
 def uses(source: str) -> Iterator[Use]:
     """Every use of a name of TensorRT that is not behind a feature test in the same function."""
     tree = ast.parse(source)
-    tested = {
-        id(node): feature_tests(function)
-        for function in ast.walk(tree)
-        if isinstance(function, FUNCTIONS)
-        for node in ast.walk(function)
-    }
+    tested: dict[int, set[str]] = {}
+    for function in ast.walk(tree):
+        if isinstance(function, FUNCTIONS):
+            tested |= dict.fromkeys(map(id, ast.walk(function)), feature_tests(function))
     for node in ast.walk(tree):
         owner = holder(node.value) if isinstance(node, ast.Attribute) else None
         if isinstance(node, ast.Attribute) and owner is not None and node.attr not in tested.get(id(node), ()):

@@ -1,7 +1,11 @@
 import hashlib
 import shutil
+from pathlib import Path
 
 import pytest
+
+HERE = Path(__file__).parent
+FULL: dict = {}  # variant → (folder, what its export gave)
 
 
 @pytest.fixture(autouse=True)
@@ -39,12 +43,11 @@ def full_bundle(tmp_path_factory):
     """Gives (bundle, peak memory of its export in KiB) of EBSeg-B or -L at full size; takes minutes, once a session."""
     from tests.export.full_size import export
 
-    made = {}
-
     def give(variant):
-        if variant not in made:
-            made[variant] = export(tmp_path_factory.mktemp(f"full-{variant}"), variant)
-        return made[variant]
+        if variant not in FULL:
+            folder = tmp_path_factory.mktemp(f"full-{variant}")
+            FULL[variant] = folder, export(folder, variant)
+        return FULL[variant][1]
 
     return give
 
@@ -65,6 +68,13 @@ def mobile_bundle(tmp_path_factory, shared):
     return export_bundle(
         Checkpoint(shared / "data/mobile_sam.pt"), [], tmp_path_factory.mktemp("mobile-sam") / "m.bundle"
     )
+
+
+def pytest_runtest_teardown(nextitem):
+    """Bundles at full size are gigabytes: they go with the last test of this folder, not with the session."""
+    if nextitem is None or HERE not in nextitem.path.parents:
+        while FULL:
+            shutil.rmtree(FULL.popitem()[1][0])
 
 
 def tree(folder):

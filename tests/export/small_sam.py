@@ -1,19 +1,22 @@
 """A small SAM in the authors' own classes, with stand-in weights, and ours with the same."""
 
+from dataclasses import replace
 from functools import partial
 
 import torch
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
 from edgeseg.export import sam
-from edgeseg.export.sam_recipe import SamRecipe
+from edgeseg.export.recipe import preset
 from tests.reference.mobile_sam import MEAN, STD, fill_sam
 
 CANVAS, WIDTH, HEADS = 256, 64, 8
 GATE = {precision: {"cosine": 0.999, "agreement": 0.99} for precision in ("fp32", "fp16")}
 # Stand-in weights estimate nothing, and their masks are grainy and everywhere.
 LIMITS = {"points_per_side": 4, "pred_iou_threshold": 0.0, "stability_threshold": 0.0, "box_nms_threshold": 0.95}
-RECIPE = SamRecipe("sam", "small", "none", 64, CANVAS, HEADS, {"batch": 8, "points": 2}, GATE, LIMITS)
+SQUARE = {"canvases": ((CANVAS, CANVAS),), "resize": {"mode": "long-side", "long": CANVAS}, "gate": GATE}
+OPTIONS = {"decoder_heads": HEADS, "prompting": {"batch": 8, "points": 2}, "automatic": LIMITS}
+RECIPE = replace(preset("sam-b"), name="small", clip_width=64, options=OPTIONS, **SQUARE)
 
 
 def authors(seed=0):

@@ -1,17 +1,15 @@
 """A small CLIP in open_clip's own classes, with stand-in weights, and the bundle of it behind the small SAM."""
 
+from dataclasses import replace
+
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
-from edgeseg.export import sam, sam_bundle, use, use_bundle
-from edgeseg.export.recipe import presets
-from edgeseg.export.sam_recipe import UseRecipe
-from edgeseg.export.segment_bundle import SegmentExport, write_bundle
-from edgeseg.export.text_encoders import find
-from edgeseg.schema import Source
-from edgeseg.segments.pooling import fixed_weights
+from edgeseg.export import use
+from edgeseg.export.bundle import Checkpoint, Loaded, export_loaded
+from edgeseg.export.recipe import preset
 from tests.export.small import synth
-from tests.export.small_sam import CANVAS, GATE, RECIPE, authors, load
+from tests.export.small_sam import RECIPE, SQUARE, authors, load
 
 SIDE = 112  # of CLIP's input: 7 x 7 patches
 
@@ -27,24 +25,13 @@ def clip(seed=0):
 
 
 def recipe():
-    return next(one for one in presets(UseRecipe) if one.name == "use-clip")
+    return replace(preset("use-clip"), **SQUARE)
 
 
 def write_small_use(folder):
     """The bundle."""
-    chosen, canvas = recipe(), (CANVAS, CANVAS)
-    model = use.load(folder / "clip.pth", dict(clip().state_dict()), chosen)
-    prompts = RECIPE.prompts["batch"]
-    made = SegmentExport(
-        family="use",
-        name="use-clip",
-        source=Source("clip.pth", "cd" * 32),
-        recipe=sam_bundle.resolved(RECIPE) | use_bundle._resolved(chosen, model) | {"gate": GATE},
-        canvas=canvas,
-        images=sam.transforms() | use.transforms(chosen),
-        plans=[*sam.graphs(load(folder, authors())), *use.graphs(model, canvas)],
-        masks=use.prompt_masks,
-        inputs={"segment_weights": torch.from_numpy(fixed_weights(prompts, (SIDE // 16) ** 2))},
-        text=find("clip", model.text),
-    )
-    return write_bundle(made, folder / "use.bundle", False, lambda *_: None)
+    path = folder / "clip.pth"
+    torch.save(clip().state_dict(), path)
+    parts = use.load_clip(path, dict(clip().state_dict()), recipe())
+    model = use.UseModel(parts, load(folder, authors()), RECIPE)
+    return export_loaded(Loaded(Checkpoint(path, sam=folder / "small.pth"), recipe(), model), [], folder / "use.bundle")

@@ -19,6 +19,7 @@ from edgeseg.export.bundle import export_bundle
 from edgeseg.export.checkpoint import file_digest
 from edgeseg.export.recipe import preset
 from edgeseg.export.reference import labels, reference_image
+from edgeseg.preprocess import preprocess
 from edgeseg.schema import size_text
 from tests.export.small import EMBEDDING, small_config, small_state, write_small
 
@@ -70,12 +71,12 @@ def by_torch(made, canvas, classes):
     model, recipe = made
     image = reference_image(canvas, 9)
     values = {
-        name: torch.from_numpy(module.preprocess(image, canvas, transform, canvas))
+        name: torch.from_numpy(preprocess(image, canvas, transform, canvas))
         for name, transform in ebseg.transforms(recipe).items()
     }
     values |= {name: torch.from_numpy(array) for name, array in vocabulary(classes).items()}
     for plan in [*ebseg.graphs(model, recipe, canvas), ebseg.score_graph(model)]:
-        values.update(module._run(plan, values))
+        values.update(plan.run(values))
     return {name: value.numpy() for name, value in values.items()}
 
 
@@ -89,7 +90,7 @@ def exactly(made, canvas, values):
     model, recipe = copy.deepcopy(made[0]).double(), made[1]
     inputs = {name: torch.from_numpy(array).double() for name, array in values.items()}
     plans = [*ebseg.graphs(model, recipe, canvas), ebseg.score_graph(model)]
-    return {name: value.numpy() for plan in plans for name, value in module._run(plan, inputs).items()}
+    return {name: value.numpy() for plan in plans for name, value in plan.run(inputs).items()}
 
 
 @pytest.mark.parametrize("like", ["b", "l"])
@@ -153,7 +154,7 @@ def test_the_bundle_segments_an_image_of_its_size_exactly(small_bundle, model, m
     wanted = by_torch(model("b"), CANVAS["b"], 3)
     values = {name: torch.from_numpy(value) for name, value in wanted.items()}
     values |= {"text": torch.tensor(made.embeddings), "overlap": torch.tensor(made.overlap)}
-    values |= module._run(ebseg.score_graph(model("b")[0]), values)
+    values |= ebseg.score_graph(model("b")[0]).run(values)
     assert result.labels.shape == CANVAS["b"]
     assert (result.labels == labels(values["mask_logits"], values["class_probs"], CANVAS["b"])).mean() > 0.999
 
@@ -195,7 +196,7 @@ def test_repeated_sizes_are_exported_once_and_progress_reaches_its_end(tmp_path)
     assert "text" not in {graph.name for graph in bundle.manifest.graphs}
 
 
-@pytest.mark.parametrize("step", [0, 2, 6])
+@pytest.mark.parametrize("step", [0, 2, pytest.param(6, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["old.bundle", "new.bundle"])
 def test_ctrl_c_leaves_everything_as_it_was(place, step, name):
     folder, checkpoint, unchanged = place
@@ -210,7 +211,7 @@ def test_ctrl_c_leaves_everything_as_it_was(place, step, name):
 
 
 @pytest.mark.parametrize("name", ["old.bundle", "new.bundle"])
-@pytest.mark.parametrize("where", ["weights", "reference"])
+@pytest.mark.parametrize("where", ["weights", pytest.param("reference", marks=pytest.mark.slow)])
 def test_a_full_disk_leaves_everything_as_it_was(place, monkeypatch, where, name):
     folder, checkpoint, unchanged = place
 

@@ -137,6 +137,7 @@ def test_a_download_records_repository_and_commit(client, hub, tmp_path):
     assert f"GET {FILE.format(COMMIT)}" in hub.asked  # the commit that was stated, not what "main" is by then
 
 
+@pytest.mark.slow
 def test_a_second_download_comes_from_the_cache(client, hub):
     assert client().returncode == 0
     hub.asked.clear()
@@ -153,6 +154,7 @@ def test_a_file_with_another_digest_is_refused(client, hub, content):
     assert "delete " in line
 
 
+@pytest.mark.slow
 def test_a_cached_file_that_was_changed_is_refused(client):
     path = client().stdout.split()[1]
     with open(path, "ab") as file:
@@ -179,7 +181,7 @@ def test_a_hub_that_cannot_be_reached_gives_the_steps_by_hand(client):
     assert by_hand(refused(client(HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_ETAG_TIMEOUT="2")))
 
 
-@pytest.mark.parametrize("status", [404, 401, 403])
+@pytest.mark.parametrize("status", [404, *(pytest.param(status, marks=pytest.mark.slow) for status in (401, 403))])
 def test_a_hub_that_refuses_gives_the_steps_by_hand(client, hub, status):
     hub.status = status
     assert by_hand(refused(client()))

@@ -56,7 +56,7 @@ def test_a_file_without_causal_mask_and_training_loss_loads_too(shared, tmp_path
 
 @pytest.mark.parametrize("like", ["b", "l"])
 def test_a_small_model_gets_back_the_sizes_it_was_made_with(tmp_path, like):
-    config = replace(small_config(like), ensemble=Ensemble(**preset(f"ebseg-{like}").ensemble))
+    config = replace(small_config(like), ensemble=Ensemble(**preset(f"ebseg-{like}").options["ensemble"]))
     assert load(tmp_path, small_state(config), f"ebseg-{like}").config == config
 
 

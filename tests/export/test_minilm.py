@@ -172,13 +172,15 @@ def halved(file, folder):
 def test_nvidias_compiler_takes_the_graph_and_fuses_each_attention(exported, tmp_path):
     from edgeseg.backends import get_backend
     from edgeseg.engines.compiler import Job
+    from edgeseg.engines.layers import summary
     from edgeseg.engines.tensorrt_rtx import TensorRTRTXCompiler
 
     spec, file = exported
     compiler = TensorRTRTXCompiler(get_backend("tensorrt_rtx").probe(), ("sm89",))
     target = tmp_path / "text.engine"
-    whole = compiler.compile(Job(file, spec, target), lambda *_: None)
-    assert whole.layers["layers"] > 0
+    whole = compiler.compile(Job(file, spec, target, tmp_path), lambda *_: None)
+    assert summary(whole.layers)["layers"] > 0
     assert target.stat().st_size > 1000
-    half = compiler.compile(Job(halved(file, tmp_path), replace(spec, precision="fp16"), target), lambda *_: None)
-    assert half.layers["fused_attentions"] == 6
+    job = Job(halved(file, tmp_path), replace(spec, precision="fp16"), target, tmp_path)
+    half = compiler.compile(job, lambda *_: None)
+    assert summary(half.layers)["fused_attentions"] == 6

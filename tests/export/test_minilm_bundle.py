@@ -29,9 +29,7 @@ licence = "test"
 canvases = ["64x64"]
 clip_width = 64
 clip_patch = 16
-clip_scale = 0.5
-decoder_heads = 8
-ensemble = { alpha = 0.09, beta = 0.3, gamma = 0.7 }
+options = { clip_scale = 0.5, decoder_heads = 8, ensemble = { alpha = 0.09, beta = 0.3, gamma = 0.7 } }
 resize = { mode = "none" }
 text_encoder = "minilm"
 templates = "vild"
@@ -71,6 +69,7 @@ def test_a_checkpoint_with_clips_own_tower_is_refused(tmp_path, recipe):
         export_bundle(given, [(64, 64)], tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_the_command_takes_a_text_encoder(tmp_path, recipe, capsys):
     path = checkpoint(tmp_path, embedding=EMBEDDING).path
     words = ["export", str(path), "-o", str(tmp_path / "b"), "--json"]
@@ -91,6 +90,7 @@ def opened(bundle):
     return lambda spec, path: get_backend("onnxruntime", 1).open(path, spec)
 
 
+@pytest.mark.slow
 def test_other_text_weights_make_other_vocabularies(tmp_path, recipe):
     """The vocabulary file of one is refused by the other, and the cache keeps them apart."""
     given, names, cache = checkpoint(tmp_path), ["cat", "tabby"], EmbeddingCache(tmp_path / "cache")

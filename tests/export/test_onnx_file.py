@@ -159,6 +159,7 @@ def exported(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_the_same_weights_give_the_same_bytes(tmp_path):
     first, second = exported(tmp_path / "a"), exported(tmp_path / "b")
     assert len(first) == 8

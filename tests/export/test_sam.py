@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from edgeseg.errors import CheckpointError, InputError
+from edgeseg.errors import CheckpointError
 from edgeseg.export import sam
 from edgeseg.export.bundle import Checkpoint, export_bundle
-from edgeseg.export.recipe import presets
-from edgeseg.export.sam_recipe import SamRecipe
+from edgeseg.export.recipe import preset, preset_names
 from tests.export.small_sam import CANVAS, RECIPE, authors, load
 from tests.reference.mobile_sam import TinyEncoder, fill_sam, mobile_sam, parts
 from tests.reference.sam_masks import photo
@@ -99,18 +98,18 @@ def test_missing_tensors_are_named(tmp_path):
 
 def test_a_sam_of_no_known_size_is_refused_and_presets_are_named(tmp_path):
     torch.save(authors().state_dict(), tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match=r"no preset has an encoder of width 64.*mobile-sam"):
+    with pytest.raises(CheckpointError, match=r"no preset has a SAM of width 64 .*mobile-sam"):
         export_bundle(Checkpoint(tmp_path / "a.pth"), [], tmp_path / "a.bundle")
-    with pytest.raises(InputError, match="choose from mobile-sam, sam-b"):
+    with pytest.raises(CheckpointError, match="those of the family sam; leave --family out"):
         export_bundle(Checkpoint(tmp_path / "a.pth", "ebseg-b"), [], tmp_path / "a.bundle")
 
 
 def test_every_preset_has_the_authors_thresholds():
     from edgeseg.segments.automatic import AutomaticOptions
 
-    found = presets(SamRecipe)
-    assert {recipe.name for recipe in found} >= {"sam-b", "sam-l", "sam-h", "mobile-sam"}
-    assert all(AutomaticOptions.of(recipe.automatic, {}) == AutomaticOptions() for recipe in found)
+    found = [recipe for recipe in map(preset, preset_names()) if recipe.family == "sam"]
+    assert {recipe.name for recipe in found} == {"sam-b", "sam-l", "sam-h", "mobile-sam"}
+    assert all(AutomaticOptions.of(recipe.options["automatic"], {}) == AutomaticOptions() for recipe in found)
 
 
 def predictions(model, rgb, points, boxes):
@@ -184,8 +183,7 @@ def test_prompts_of_a_stand_in_vit_b_give_the_authors_masks(tmp_path):
 def test_tiny_vit_is_timms(shared):
     model = mobile_sam(shared / "data/mobile_sam.pt")
     state = torch.load(shared / "data/mobile_sam.pt", weights_only=True)
-    recipe = next(one for one in presets(SamRecipe) if one.name == "mobile-sam")
-    mine = sam.load(shared / "data/mobile_sam.pt", state, recipe)
+    mine = sam.load(shared / "data/mobile_sam.pt", state, preset("mobile-sam"))
     assert isinstance(model.image_encoder, TinyEncoder)
     assert parts()[0].image_embedding_size == (64, 64)
     image = torch.randn(1, 3, 1024, 1024, generator=torch.Generator().manual_seed(0))

@@ -1,5 +1,6 @@
 """USE without training: CLIP's patches against CLIP itself, and the bundle of CLIP and SAM from photo to label map."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -10,10 +11,11 @@ from torch.nn import functional as F
 import edgeseg
 from edgeseg.cli import main
 from edgeseg.errors import BundleError, CheckpointError, InputError
-from edgeseg.export import clip_file, use
+from edgeseg.export import bundle, clip_file, use
 from edgeseg.export.bundle import Checkpoint, export_bundle
 from edgeseg.segments.finder import Wish
 from edgeseg.segments.runs import encode_all
+from tests.export.small_sam import RECIPE, authors, load
 from tests.export.small_use import SIDE, clip, recipe
 from tests.reference.sam_masks import photo
 
@@ -41,14 +43,14 @@ def surgery(model, image, first):
 
 def test_patches_are_those_of_clips_surgery(tmp_path):
     theirs = clip()
-    model = use.load(tmp_path / "a.pth", dict(theirs.state_dict()), recipe())
+    model = use.load_clip(tmp_path / "a.pth", dict(theirs.state_dict()), recipe())
     image = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(model.encoder(image), surgery(theirs, image, 2), rtol=1e-4, atol=1e-5)
 
 
 def test_texts_are_open_clips(tmp_path):
     theirs = clip()
-    model = use.load(tmp_path / "a.pth", dict(theirs.state_dict()), recipe())
+    model = use.load_clip(tmp_path / "a.pth", dict(theirs.state_dict()), recipe())
     tokens = torch.zeros(2, 77, dtype=torch.int32)
     tokens[0, :4] = torch.tensor([49406, 320, 1929, 49407])
     tokens[1, :3] = torch.tensor([49406, 2368, 49407])
@@ -63,10 +65,10 @@ def test_damaged_clip_is_refused(tmp_path):
     assert clip_file.is_clip(state)
     del state["visual.ln_post.bias"]
     with pytest.raises(CheckpointError, match=r"1 missing: ln_post\.bias"):
-        use.load(tmp_path / "a.pth", state, recipe())
+        use.load_clip(tmp_path / "a.pth", state, recipe())
     del state["visual.positional_embedding"]
     with pytest.raises(CheckpointError, match="missing or odd"):
-        use.load(tmp_path / "a.pth", state, recipe())
+        use.load_clip(tmp_path / "a.pth", state, recipe())
 
 
 def test_without_sam_it_says_what_to_fetch(tmp_path):
@@ -75,6 +77,29 @@ def test_without_sam_it_says_what_to_fetch(tmp_path):
         export_bundle(Checkpoint(tmp_path / "a.pth"), [], tmp_path / "a.bundle")
     with pytest.raises(CheckpointError, match="not those of a SAM"):
         export_bundle(Checkpoint(tmp_path / "a.pth", sam=tmp_path / "a.pth"), [], tmp_path / "a.bundle")
+
+
+def test_clip_and_sam_come_from_two_files(tmp_path, monkeypatch):
+    theirs = clip().state_dict()
+    torch.save(theirs, tmp_path / "a.pth")
+    alone = load(tmp_path, authors())
+    both = bundle._opened(Checkpoint(tmp_path / "a.pth", sam=tmp_path / "small.pth"))
+    with pytest.raises(CheckpointError, match="no preset has a SAM of width 64; give a file of mobile-sam"):
+        use.load(tmp_path / "a.pth", both, recipe())
+    monkeypatch.setattr(use, "preset", lambda _: RECIPE)
+    model = use.load(tmp_path / "a.pth", both, recipe())
+    assert model.prompting is RECIPE
+    found = model.masks.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in alone.state_dict().items())
+    assert torch.equal(model.clip.text.token_embedding.weight, theirs["token_embedding.weight"])
+
+
+def test_a_bundle_says_where_its_sam_comes_from_and_keeps_no_boxes(small_use):
+    digest = hashlib.sha256((small_use.path.parent / "small.pth").read_bytes()).hexdigest()
+    assert small_use.manifest.source.licence.endswith(f"; small.pth: sha256 {digest}")
+    stored = small_use.reference("256x256")[0]
+    assert "tensor:prompt_masks" in stored
+    assert "tensor:prompt_boxes" not in stored
 
 
 def test_bundle_passes_its_reference_on_onnxruntime(small_use, capsys):
@@ -100,7 +125,7 @@ def test_labels_are_those_of_exact_aggregation(small_use):
     with edgeseg.open(small_use.path, "onnxruntime", threads=1) as segmenter:
         result = segmenter(photo("china"), ["roof", "tree", "sky", "lake"])
         segments = segmenter.segments(photo("china"))
-    probabilities = result.masks.class_probs
+    probabilities = result.masks.arrays()["class_probs"]
     exact = label_map(segments.runs, probabilities[:-1], probabilities[-1])
     assert (exact == result.labels).mean() > 0.999
 

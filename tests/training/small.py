@@ -7,9 +7,9 @@ import torch
 
 from edgeseg.export.nets.ebseg import EBSeg
 from edgeseg.export.recipe import preset
-from training.data import UNSCORED, Frame
+from training.data import STRONG, UNSCORED, Frame
 from training.ebseg import Objective, class_weights, initialise, tiny
-from training.loop import Phase, Plan
+from training.loop import Cycle, Phase, Plan
 
 CLASSES, WIDTH = 3, 16
 COLOURS = np.array([(220, 40, 40), (40, 220, 40), (40, 40, 220)], np.uint8)
@@ -41,6 +41,7 @@ def make_objective(seed: int = 0) -> Objective:
 
 
 def make_plan(steps: int, batch: int = 2) -> Plan:
-    """Two phases, the second one larger."""
+    """A cycle on a small canvas, and one on a larger canvas with strong augmentation."""
     first = steps // 2
-    return Plan(0, 1e-3, (Phase((64, 64), first, batch), Phase((64, 96), steps - first, batch)), validate=2)
+    phases = Phase((64, 64), first, batch), Phase((64, 96), steps - first, batch, STRONG)
+    return Plan(0, tuple(Cycle(1e-3, (phase,)) for phase in phases if phase.steps), validate=2)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from edgeseg.benches.datasets import open_dataset
 from tests.training.small import CLASSES, COLOURS, make_frames
-from training.data import HELD, UNSCORED, Frame, Sampler, content, count_pixels, read_frames
+from training.data import HELD, STRONG, UNSCORED, Augmentation, Frame, Sampler, content, count_pixels, read_frames
 
 pytestmark = pytest.mark.torch
 
@@ -90,3 +90,33 @@ def test_a_rare_class_is_drawn_as_often_as_any_other():
 def test_a_class_that_no_frame_holds_is_drawn_for_any_frame():
     frames = [Frame(f.rgb, np.where(f.labels == 2, UNSCORED, f.labels)) for f in make_frames(2)]
     assert (Sampler(frames, CLASSES).batch(4, (96, 128), (0, 0)).labels != UNSCORED).any(dim=2).any(dim=1).all()
+
+
+def test_strong_augmentation_follows_from_its_seed_and_stays_in_range():
+    sampler = Sampler(make_frames(5), CLASSES)
+    one, same = (sampler.batch(8, (64, 96), (0, 7), STRONG) for _ in range(2))
+    assert torch.equal(one.rgb, same.rgb)
+    assert not torch.equal(one.rgb, sampler.batch(8, (64, 96), (0, 7)).rgb)
+    assert float(one.rgb.min()) >= 0
+    assert float(one.rgb.max()) <= 255
+
+
+def test_a_grey_image_has_one_value_for_all_colours():
+    batch = Sampler(make_frames(2), CLASSES).batch(2, (64, 96), (0, 0), Augmentation(grey=1.0))
+    assert torch.equal(batch.rgb[:, 0], batch.rgb[:, 1])
+
+
+def test_what_is_pasted_brings_its_labels():
+    """A bright frame and a dark one, a colour for each class: wherever a colour shows, its label stands."""
+    bright = make_frames(1)[0]
+    sampler = Sampler([bright, Frame(bright.rgb // 2, bright.labels)], CLASSES)
+    still = (1.0, 1.0)
+    plain, mixed = Augmentation(0.9, still, still, still, still, mix=1.0), 0
+    for step in range(12):
+        batch = sampler.batch(1, (96, 128), (0, step), plain)
+        height, width = batch.valid
+        rgb, labels = batch.rgb[0, :, :height, :width], batch.labels[0, :height, :width]
+        scored = labels != UNSCORED
+        assert (rgb.argmax(dim=0) == labels)[scored].float().mean() > 0.95  # a resized edge may lie a pixel off
+        mixed += 0.1 < float((rgb.amax(dim=0) > 140)[scored].float().mean()) < 0.9
+    assert mixed >= 3

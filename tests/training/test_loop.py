@@ -9,7 +9,7 @@ import torch
 
 from tests.training.small import CLASSES, make_frames, make_objective, make_plan
 from training.data import Sampler
-from training.loop import Phase, Plan, Run
+from training.loop import Cycle, Phase, Plan, Run
 
 pytestmark = pytest.mark.torch
 
@@ -55,7 +55,7 @@ def test_another_seed_gives_other_weights(tmp_path):
     sampler = Sampler(make_frames(4), CLASSES)
     runs = []
     for seed in (0, 1):
-        plan = Plan(seed, 1e-3, (Phase((64, 64), 1, 2),), validate=1)
+        plan = Plan(seed, (Cycle(1e-3, (Phase((64, 64), 1, 2),)),), validate=1)
         runs.append(Run(make_objective(), sampler, plan, tmp_path / str(seed)))
         (tmp_path / str(seed)).mkdir()
         runs[-1].run(1, lambda average: 0.0, save_every=1)
@@ -80,11 +80,29 @@ def test_a_state_of_another_plan_is_refused(tmp_path):
 
 
 def test_rates_rise_and_then_fall():
-    plan = Plan(0, 1.0, (Phase((64, 64), 1000, 4),), validate=1)
+    plan = Plan(0, (Cycle(1.0, (Phase((64, 64), 400, 4), Phase((64, 96), 600, 4))),), validate=1)
     rates = [plan.rate_at(step) for step in (0, 100, 199, 500, 999)]
     assert rates == sorted(rates[:3]) + sorted(rates[3:], reverse=True)
     assert rates[0] < 0.01
     assert rates[-1] == pytest.approx(0.01, abs=1e-4)
+
+
+def test_a_second_cycle_starts_over_from_its_own_rate():
+    plan = Plan(0, (Cycle(1.0, (Phase((64, 64), 300, 4),)), Cycle(0.5, (Phase((64, 96), 300, 2),))), validate=1)
+    assert [plan.rate_at(300 + step) for step in (0, 150, 299)] == [plan.rate_at(step) / 2 for step in (0, 150, 299)]
+    assert [plan.phase(step).batch for step in (299, 300)] == [4, 2]
+    with pytest.raises(IndexError):
+        plan.rate_at(600)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
+    objective = make_objective()
+    with torch.no_grad():
+        objective.sam_classifier.bias.fill_(torch.nan)
+    run = Run(objective, Sampler(make_frames(1), CLASSES), make_plan(2), tmp_path)
+    with pytest.raises(SystemExit, match="loss of step 0 is nan"):
+        run.run(2, lambda average: 0.0, save_every=1)
+    assert not (tmp_path / "state.pt").exists()
 
 
 @pytest.mark.slow

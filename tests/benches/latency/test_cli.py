@@ -91,6 +91,13 @@ def test_result_file_equals_the_json(bench, tmp_path, capsys):
     assert json.loads((tmp_path / "latency.json").read_text()) == json.loads(capsys.readouterr().out)
 
 
+def test_image_is_named_from_the_working_folder(bench, tmp_path, monkeypatch, capsys):
+    photo(tmp_path / "street.png", 1, (64, 64))
+    monkeypatch.chdir(tmp_path)
+    assert bench("--image", tmp_path / "street.png", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["image"]["path"] == "street.png"
+
+
 def test_result_file_has_a_line_for_each_list_of_runs(bench, tmp_path):
     assert bench("-o", tmp_path / "latency.json") == 0
     lines = (tmp_path / "latency.json").read_text().splitlines()

@@ -6,6 +6,8 @@ import re
 import pytest
 
 from edgeseg.benches.latency import effort, verdict
+from edgeseg.benches.model import job
+from edgeseg.benches.model.roofline import Roofline
 from edgeseg.cli import main
 from tests.test_docs import DOCS, cells, keys, section
 
@@ -24,6 +26,7 @@ def tables(title):
 @pytest.fixture
 def printed(tiny_path, capsys, monkeypatch):
     monkeypatch.setattr(effort, "WARM_MOST_RUNS", 2)
+    monkeypatch.setattr(job, "host_roofline", lambda: Roofline(1e9, 1e9, "float32", 1.0, "made up"))
 
     def run(*words):
         assert main(["bench", words[0], str(tiny_path), "--runs", "1", "--json", *words[1:]]) == 0

@@ -4,7 +4,7 @@ import pytest
 
 from edgeseg.benches.latency import Effort
 from edgeseg.benches.latency import effort as module
-from edgeseg.benches.latency.effort import LEAST_RUNS, MOST_RUNS, WARM_MOST_RUNS, run, stable, warm_up
+from edgeseg.benches.latency.effort import LEAST_RUNS, MOST_RUNS, WARM_LEAST_S, WARM_MOST_RUNS, run, stable, warm_up
 
 
 @pytest.fixture
@@ -36,6 +36,12 @@ def test_warm_up_goes_on_until_the_latency_is_stable(clock):
 def test_warm_up_lasts_half_a_second_at_least(clock):
     found = warm_up(clock(repeat(10)), Effort())
     assert (found.runs, found.settled) == (50, True)
+
+
+def test_runs_too_short_for_half_a_second_settle_with_the_last_that_are_allowed(clock):
+    found = warm_up(clock(chain([9, 5, 3], repeat(1))), Effort())
+    assert (found.runs, found.settled) == (WARM_MOST_RUNS, True)
+    assert found.elapsed_s < WARM_LEAST_S
 
 
 def test_latency_that_never_settles_is_given_up(clock):

@@ -8,7 +8,6 @@ import pytest
 
 from edgeseg.benches.machine import Nvml
 from edgeseg.benches.machine.readings import Reading
-from tests.conftest import skip_or_fail
 
 SOURCE = r"""
 #include <string.h>
@@ -48,8 +47,7 @@ int nvmlDeviceGetComputeRunningProcesses_v3(Device *device, unsigned int *count,
 def compiled(tmp_path_factory):
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        skip_or_fail("there is no C compiler")
-        return None
+        pytest.skip("there is no C compiler")
     folder = tmp_path_factory.mktemp("nvml")
     (folder / "nvml.c").write_text(SOURCE)
     target = folder / "libnvidia-ml.so"

@@ -10,7 +10,7 @@ import shutil
 import signal
 from pathlib import Path
 
-from tests.conftest import skip_or_fail
+import pytest
 
 PHONE, DESKTOP = (360, 740), (1280, 900)
 PATIENCE_S = 120
@@ -27,7 +27,7 @@ class Browser:
     def __init__(self, profile: Path) -> None:
         found = shutil.which("chromium") or shutil.which("chromium-browser")
         if found is None:
-            skip_or_fail("chromium is not installed: apt-get install --no-install-recommends chromium")
+            pytest.skip("chromium is not installed: apt-get install --no-install-recommends chromium")
         self._program, self._profile = str(found), profile
         self.asked: list[str] = []
         self.complaints: list[str] = []

@@ -52,6 +52,7 @@ def test_only_what_was_asked_for_is_written(report, tmp_path):
         (["-o", "no/r.html"], 9, "there is no folder no"),
         (["-o", "r.html", "--overlays", "13"], 2, "13 is not in the range 1<=x<=12"),
         (["-o", "r.html", "--overlays", "1"], 3, "there is no such folder"),
+        (["--markdown", "t.md", "--overlays", "1"], 3, "no file is named for it; give -o report.html"),
         (["-o", "r.html", "none.json"], 3, "cannot read the result none.json"),
     ],
 )
@@ -60,6 +61,13 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(report, tmp_path, ca
     assert report(path, *words) == code
     assert said in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["1.json"]
+
+
+def test_label_maps_need_an_accuracy(report, tmp_path, capsys):
+    (path,) = write(tmp_path, latency())
+    assert report(path, "-o", "r.html", "--overlays", 1) == 3
+    assert "cannot show label maps: none of the results is the accuracy of one engine" in capsys.readouterr().err
+    assert not (tmp_path / "r.html").exists()
 
 
 def test_result_of_a_later_schema_is_refused_in_three_parts(report, tmp_path, capsys):

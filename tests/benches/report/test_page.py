@@ -7,6 +7,7 @@ import pytest
 
 from edgeseg.benches.compare import compare
 from edgeseg.benches.report import markdown_page, page, read_results
+from edgeseg.benches.report.stages import stage_level
 from tests.benches.made import (
     accuracy,
     agreement,
@@ -82,6 +83,13 @@ def test_every_kind_of_result_has_its_section(tmp_path, everything):
         "same label %",
     ):
         assert words in reader.texts
+
+
+def test_whole_of_a_batch_is_a_total_with_its_name_in_words(tmp_path):
+    texts = Reader(shown(tmp_path, [latency(measurements=[measurement([5.0], batch=2)])])).texts
+    assert "graphs and copies" in texts
+    assert "chain" not in texts
+    assert stage_level(measurement([5.0], batch=2)["totals"][0]) == 0
 
 
 def test_hostile_texts_stay_texts(tmp_path, everything):

@@ -68,6 +68,15 @@ def test_missing_labels_are_named(photos, tmp_path):
         Truth(tmp_path / "nowhere", photos, 2)
 
 
+def test_images_of_one_name_in_two_folders_are_refused(bundle, tmp_path):
+    for folder in "ab":
+        write_photos(tmp_path / "in" / folder, 1)
+    found = photos_at(tmp_path / "in", bundle, 9, 0, quiet)
+    assert len(found.items) == 2
+    with pytest.raises(InputError, match=r"would share photo-32-00\.png"):
+        Truth(write(tmp_path / "labels", found, np.zeros((32, 32), np.uint8)), found, 2)
+
+
 def test_a_file_that_is_no_image_is_refused(photos, tmp_path):
     folder = write(tmp_path / "labels", photos, np.zeros((32, 32), np.uint8))
     (folder / "photo-32-00.png").write_bytes(b"nothing")

@@ -19,7 +19,7 @@ from edgeseg.calibration.cli import quantize
 from edgeseg.calibration.sensitivity.report import NAMES
 from edgeseg.calibration.sensitivity.verb import REPORT_FILE
 from edgeseg.chains import Chains
-from edgeseg.errors import BuildError, InputError
+from edgeseg.errors import BuildError, BundleError, InputError
 from edgeseg.pipelines import get_pipeline
 from edgeseg.reference import check_chains
 from edgeseg.selection import Request, choose
@@ -154,7 +154,6 @@ def test_budget_in_miou_lifts_what_costs_it(bundle, tmp_path, monkeypatch):
 
 
 def fp32_labels(bundle, rgb, stored):
-    from edgeseg.compose import compose
     from edgeseg.placement import Placement
     from edgeseg.reference import run_reference
 
@@ -162,7 +161,7 @@ def fp32_labels(bundle, rgb, stored):
     chains = Chains(bundle, choose(bundle, pipeline.graphs, Request("onnxruntime", "fp32")), pipeline.graphs)
     tensors = run_reference(pipeline, chains.chain(CANVAS), stored | {"image": rgb}, CANVAS)
     chains.close()
-    return compose(*pipeline.masks(tensors), Placement(CANVAS, CANVAS, CANVAS, True, None)).labels
+    return pipeline.evidence(tensors, (), Placement(CANVAS, CANVAS, CANVAS, True, None)).compose().labels
 
 
 @pytest.mark.parametrize(
@@ -180,6 +179,14 @@ def test_options_that_say_nothing_are_refused(bundle, words, found):
     with pytest.raises(InputError, match=found):
         run(bundle.path, *words)
     assert Bundle.open(bundle.path).precisions() == ("fp32",)
+
+
+def test_training_classes_that_are_no_texts_are_refused(bundle):
+    from edgeseg.calibration.sensitivity import verb
+
+    bundle.manifest.recipe.update(templates=["a {}"], text_encoder="clip", training_classes=[1])
+    with pytest.raises(BundleError, match="read training_classes of the bundle's recipe"):
+        verb._training_classes(bundle)
 
 
 @pytest.mark.parametrize("value", ["-1", "101", "much"])

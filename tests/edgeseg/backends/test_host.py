@@ -28,3 +28,18 @@ def test_cores_are_physical_allowed_and_granted(monkeypatch, tmp_path, allowed, 
     monkeypatch.setattr(host, "Path", path)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(allowed), raising=False)
     assert host.physical_cores() == cores
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "expected"),
+    [
+        ("x86_64", "sse avx2 avx512_vnni", False),
+        ("x86_64", "avx2 avx_vnni", False),
+        ("x86_64", "avx2 avx512f", True),
+        ("aarch64", "", False),
+    ],
+)
+def test_only_an_x86_without_vnni_overflows(monkeypatch, machine, flags, expected):
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(Path, "read_text", lambda _self: flags)
+    assert host.overflows() == expected

@@ -42,6 +42,15 @@ def test_bound_session_gives_the_same_numbers(tiny, head):
         assert np.array_equal(bound.download(made[name]), wanted)
 
 
+def test_weights_are_made_unsigned_where_the_processor_overflows_and_only_there(head, monkeypatch):
+    monkeypatch.setattr(module, "overflows", lambda: True)
+    options = OnnxRuntimeBackend()._options(module._sdk(), head[0])
+    assert options.get_session_config_entry("session.x64quantprecision") == "1"
+    monkeypatch.setattr(module, "overflows", lambda: False)
+    with pytest.raises(RuntimeError):  # it has no such entry
+        OnnxRuntimeBackend()._options(module._sdk(), head[0]).get_session_config_entry("session.x64quantprecision")
+
+
 def test_wrong_feed_is_our_error_not_the_sdks(head):
     spec, session = head
     bad = feed(spec) | {"sam_2": np.zeros((1, 2, 3), np.float32)}

@@ -6,7 +6,7 @@ from edgeseg.backends.cuda.fake import FakeCuda
 from edgeseg.chain import Chain, Link
 from edgeseg.errors import BackendError
 from edgeseg.schema import GraphSpec, TensorSpec
-from tests.conftest import gpu_count
+from tests.conftest import HAS_GPU, gpu_count
 from tests.edgeseg.backends import trt_stub
 
 GRAPH = GraphSpec(
@@ -243,7 +243,7 @@ def test_rtx_refuses_an_architecture_that_it_has_no_target_for(device, monkeypat
 
 
 @pytest.mark.tensorrt
-@pytest.mark.skipif(gpu_count() > 0, reason="this machine has a GPU")
+@pytest.mark.skipif(gpu_count() > 0, reason=HAS_GPU)
 def test_the_real_rtx_builds_without_a_gpu_and_says_so():
     pytest.importorskip("tensorrt_rtx")
     probe = tensorrt_rtx.TensorRTRTXBackend().probe()

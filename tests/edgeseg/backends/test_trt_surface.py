@@ -35,7 +35,8 @@ def test_every_name_that_the_session_uses_exists_in_every_version(shared):
         used = set(re.findall(rf"\b_?{receiver}\.(?!__)([A-Za-z]\w*(?:\.[A-Z]\w*)?)", source))
         assert used, f"nothing found of {receiver}"
         for listing in listings(shared):
-            gone = [name for name in used if missing(names_of(listing), kind, name)]
+            names = names_of(listing)
+            gone = [name for name in used if missing(names, kind, name)]
             assert not gone, f"{listing.name} has no {gone} of {kind or 'its module'}"
 
 

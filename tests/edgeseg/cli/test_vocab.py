@@ -70,3 +70,16 @@ def test_a_changed_text_encoder_is_refused(vocab, tmp_path):
     assert code == 5
     assert "text.onnx" in err
     assert Bundle.open(tmp_path / "tiny.bundle").manifest.name == "tiny"
+
+
+def test_a_bank_describes_its_own_classes_or_those_that_are_named(vocab, tmp_path):
+    bank = tmp_path / "bank.json"
+    bank.write_text(json.dumps({"schema": 1, "classes": {"cow": {"colour": ["red"]}, "cat": {"shape": ["fat"]}}}))
+    assert vocab("--bank", str(bank), "--attributes", "shape", "--classes", "cat")[0] == 0
+    described = Vocabulary.load(tmp_path / "names.npz")
+    assert vocab("--bank", str(bank))[0] == 0
+    assert Vocabulary.load(tmp_path / "names.npz").names == ("cow", "cat")
+    assert vocab("--classes", "cat")[0] == 0
+    assert abs(described.embeddings - Vocabulary.load(tmp_path / "names.npz").embeddings).max() > 1e-3
+    code, _, err = vocab("--classes", "cat", "--attributes", "shape")
+    assert (code, "give --bank too" in err) == (3, True)

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
+from edgeseg.errors import InputError
 from edgeseg.pipelines import PIPELINES, get_pipeline
+from edgeseg.placement import Placement
 from edgeseg.preprocess import preprocess
 from tests.edgeseg.tiny_bundle import manifest
 
@@ -20,8 +22,17 @@ def test_every_image_of_the_manifest_is_fed():
 
 def test_masks_lose_their_batch_axis():
     logits, probs = np.zeros((1, 5, 16, 24), np.float32), np.zeros((1, 5, 3), np.float32)
-    found = get_pipeline(manifest()).masks({"mask_logits": logits, "class_probs": probs})
-    assert [array.shape for array in found] == [(5, 16, 24), (5, 3)]
+    place = Placement((64, 96), (64, 96), (64, 96), True, None)
+    found = get_pipeline(manifest()).evidence({"mask_logits": logits, "class_probs": probs}, ("a", "b", "c"), place)
+    assert {name: array.shape for name, array in found.arrays().items()} == {
+        "logits": (5, 16, 24),
+        "class_probs": (5, 3),
+    }
+
+
+def test_early_rejection_is_refused_where_there_is_none():
+    with pytest.raises(InputError, match="leave --top-k out"):
+        get_pipeline(manifest()).vocabulary_feed(np.zeros((3, 4)), np.zeros(3), 2)
 
 
 @pytest.mark.parametrize("family", PIPELINES)

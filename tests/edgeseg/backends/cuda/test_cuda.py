@@ -1,4 +1,3 @@
-import importlib.util
 import re
 import sys
 
@@ -8,11 +7,10 @@ import pytest
 from edgeseg.backends import cuda
 from edgeseg.backends.cuda import base, cuda_python, fake, pycuda
 from edgeseg.errors import BackendError
-from tests.conftest import gpu_count
+from tests.conftest import HAS_GPU, gpu_count
 
 LAYERS = (cuda_python.CudaPython, pycuda.PyCuda, fake.FakeCuda)
-without_gpu = pytest.mark.skipif(gpu_count() > 0, reason="this machine has a GPU")
-with_cuda_python = pytest.mark.skipif(importlib.util.find_spec("cuda") is None, reason="no cuda-python here")
+without_gpu = pytest.mark.skipif(gpu_count() > 0, reason=HAS_GPU)
 
 
 def public(kind):
@@ -38,7 +36,7 @@ def test_a_machine_without_a_device_gives_the_reason_of_every_layer():
 
 
 @without_gpu
-@with_cuda_python
+@pytest.mark.cuda
 def test_cuda_python_says_that_the_driver_is_missing():
     with pytest.raises(BackendError, match=r"there is no NVIDIA driver|CUDA says"):
         cuda_python.CudaPython(0)
@@ -63,7 +61,7 @@ def test_a_device_is_opened_once(monkeypatch):
     assert devices.pool(0) is devices.pool(0)
 
 
-@with_cuda_python
+@pytest.mark.cuda
 def test_cuda_python_has_every_function_and_name_that_the_layer_uses():
     from cuda.bindings import runtime
 
