@@ -83,6 +83,9 @@ def export_bundle(
     check_canvases(sizes, _possible(checkpoint.family))
     opened = _opened(checkpoint)
     recipe = choose_recipe(checkpoint, opened)
+    if checkpoint.sam is not None and recipe.family != "use":
+        found = f"a checkpoint of the family {recipe.family} embeds no masks of another's SAM"
+        raise InputError(f"use --sam {checkpoint.sam}", found, "leave --sam out")
     check_canvases(sizes, [recipe.family])  # before the weights are read
     model = FAMILIES[recipe.family].load(checkpoint.path, as_floats(checkpoint.path, opened), recipe)
     del opened

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgeseg.errors import CheckpointError
+from edgeseg.errors import CheckpointError, InputError
 from edgeseg.export import sam
 from edgeseg.export.bundle import Checkpoint, export_bundle
 from edgeseg.export.recipe import preset, preset_names
@@ -102,6 +102,15 @@ def test_a_sam_of_no_known_size_is_refused_and_presets_are_named(tmp_path):
         export_bundle(Checkpoint(tmp_path / "a.pth"), [], tmp_path / "a.bundle")
     with pytest.raises(CheckpointError, match="those of the family sam; leave --family out"):
         export_bundle(Checkpoint(tmp_path / "a.pth", "ebseg-b"), [], tmp_path / "a.bundle")
+
+
+def test_options_that_sam_does_not_take_are_refused(tmp_path):
+    torch.save(authors().state_dict(), tmp_path / "a.pth")
+    file = tmp_path / "a.pth"
+    with pytest.raises(InputError, match="family sam embeds no masks of another's SAM; leave --sam out"):
+        export_bundle(Checkpoint(file, "sam-b", sam=file), [], tmp_path / "a.bundle")
+    with pytest.raises(InputError, match=r"SAM was trained for 1024x1024, .*; leave --size out"):
+        export_bundle(Checkpoint(file, "sam-b"), [(512, 512)], tmp_path / "a.bundle")
 
 
 def test_every_preset_has_the_authors_thresholds():
