@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 from edgeseg.backends import get_backend
@@ -30,9 +31,9 @@ Sink = Callable[[str, Mapping[str, Array]], None]
 
 def image_graphs(bundle: Bundle, canvas: Size) -> list[GraphSpec]:
     """The fp32 graphs that need nothing but the image, in the order of the chain."""
-    known = set(bundle.manifest.images)
-    found = []
-    for name in get_pipeline(bundle.manifest).graphs:
+    pipeline = get_pipeline(bundle.manifest)
+    known, found = set(pipeline.image_feed(np.zeros((*canvas, 3), np.uint8), canvas, canvas)), []
+    for name in pipeline.graphs:
         graph = bundle.graph(name, "fp32", canvas)
         if {tensor.name for tensor in graph.inputs} <= known:
             found.append(graph)

@@ -123,6 +123,11 @@ class Chain:
         with watch.step("download", None):
             return ChainResult(self._fetched({**tensors, **kept}, wanted), timings_ms)
 
+    def steps(self, observer: Observer | None = None) -> Steps:
+        """The same graphs, for a family that runs them in an order of its own."""
+        stream = self._streams[0] if self._streams else None
+        return Steps(self.order, stream, observer or _NOBODY, timed=len(self._streams) < 2)
+
     def _wait(self, observer: Observer) -> None:
         with observer.step("wait", None):
             for stream in self._streams:
@@ -149,6 +154,53 @@ class Chain:
             raise BundleError("run the chain", f"no graph gives {sorted(absent)}", "make the bundle again")
         session = self.order[-1].session
         return {name: session.download(tensors[name]) for name in wanted}
+
+
+class Steps:
+    """A chain's graphs one at a time, some of them more than once; tensors stay where the engines run.
+
+    Args:
+        order: the graphs, opened.
+        stream: where all of them run, one after the other.
+        watch: hears of every step.
+        timed: wait for each graph's end.
+
+    Attributes:
+        timings_ms: if timed, wall time of each graph so far, summed over its runs.
+    """
+
+    def __init__(self, order: Sequence[Link], stream: Stream | None, watch: Observer, *, timed: bool) -> None:
+        self._links, self._stream, self._watch = {link.graph.name: link for link in order}, stream, watch
+        self._host, self._timed = order[0].session, timed
+        self.timings_ms: dict[str, float] = {}
+
+    def graph(self, name: str) -> GraphSpec:
+        """The graph with this name."""
+        return self._links[name].graph
+
+    def upload(self, inputs: Mapping[str, Array]) -> dict[str, Tensor]:
+        """Arrays as tensors."""
+        with self._watch.step("upload", None):
+            return {name: self._host.upload(array) for name, array in inputs.items()}
+
+    def run(self, name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """One graph's outputs; of the tensors it takes what it reads."""
+        link, start = self._links[name], time.perf_counter()
+        with self._watch.step(name, self._stream):
+            made = link.session.run(_picked(link.graph, tensors), self._stream)
+        if self._timed:
+            if self._stream is not None:
+                self._stream.synchronize()
+            self.timings_ms[name] = self.timings_ms.get(name, 0.0) + (time.perf_counter() - start) * 1e3
+        return made
+
+    def download(self, tensor: Tensor) -> Array:
+        """A tensor as an array."""
+        if self._stream is not None and self._watch is not _NOBODY:
+            with self._watch.step("wait", None):
+                self._stream.synchronize()
+        with self._watch.step("download", None):
+            return self._host.download(tensor)
 
 
 class _Lanes:

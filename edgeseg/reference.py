@@ -17,7 +17,7 @@ from edgeseg.backends.base import Array, Session
 from edgeseg.chain import Chain
 from edgeseg.closeness import cosine_of_rows, difference, not_finite
 from edgeseg.errors import BundleError, GateError
-from edgeseg.pipelines import Pipeline
+from edgeseg.pipelines import Pipeline, get_pipeline
 from edgeseg.placement import Placement
 from edgeseg.schema import Gate, GraphSpec, Size, size_text
 
@@ -28,7 +28,7 @@ PREPROCESS = "preprocess"
 """Stands for a graph where a network input is compared."""
 
 _PREFIX = "tensor:"
-_STORED = {"image": ("u", 3), "labels": ("u", 2), "text": ("f", 2), "overlap": ("f", 1)}  # dtype kind, axes
+_STORED = {"image": ("u", 3), "labels": ("u", 2)}  # dtype kind, axes
 _DEFAULTS = {"fp32": (0.9999, 0.999), "fp16": (0.999, 0.99)}
 _ROUGH = (0.99, 0.97)  # int8, fp8, mixed
 
@@ -220,16 +220,17 @@ def references(bundle: Bundle, key: str) -> list[dict[str, Array]]:
     if not stored:
         todo = "export it again, or get a bundle that was packed with its reference tensors"
         raise BundleError(f"check {bundle.path} at {key}", "it holds no reference tensors for that", todo)
+    kinds = {} if key == "text" else _STORED | dict(get_pipeline(bundle.manifest).stored)
     for number, arrays in enumerate(stored):
-        for name, problem in _problems(key, arrays):
+        for name, problem in _problems(key, arrays, kinds):
             found = f"{name} of reference {number} at {key} {problem}"
             raise BundleError(f"check {bundle.path} with its reference tensors", found, "export it again")
     return stored
 
 
-def _problems(key: str, arrays: Mapping[str, Array]) -> Iterator[tuple[str, str]]:
+def _problems(key: str, arrays: Mapping[str, Array], kinds: Mapping[str, tuple[str, int]]) -> Iterator[tuple[str, str]]:
     """Array → what is wrong with it."""
-    for name, (kind, axes) in ({} if key == "text" else _STORED).items():
+    for name, (kind, axes) in kinds.items():
         array = arrays.get(name)
         if array is None or array.dtype.kind != kind or array.ndim != axes:
             yield name, "is missing, or has another type or other axes than it should"
@@ -244,8 +245,7 @@ def _problems(key: str, arrays: Mapping[str, Array]) -> Iterator[tuple[str, str]
 
 def run_reference(pipeline: Pipeline, chain: Chain, stored: Mapping[str, Array], canvas: Size) -> dict[str, Array]:
     """Every tensor of the chain for one reference input, also what went in."""
-    feed = pipeline.image_feed(stored["image"], canvas, canvas)
-    feed |= pipeline.vocabulary_feed(stored["text"], stored["overlap"])
+    feed = pipeline.reference_feed(stored, canvas)
     outputs = {spec.name for link in chain.order for spec in link.graph.outputs}
     return feed | chain.run(feed, outputs).tensors
 

@@ -16,15 +16,16 @@ from edgeseg.backends.base import Backend
 from edgeseg.bundle import Bundle
 from edgeseg.chain import Observer
 from edgeseg.chains import Chains
-from edgeseg.errors import BundleError, EdgesegError, InputError, StorageError
+from edgeseg.errors import EdgesegError, InputError, StorageError
 from edgeseg.images import ImageOptions, LoadedImage, load
 from edgeseg.pipelines import get_pipeline
+from edgeseg.pipelines.base import Look, Maker
 from edgeseg.placement import Placement, place
 from edgeseg.preprocess import resize_rgb
 from edgeseg.schema import EngineSpec, Size, size_text
 from edgeseg.segmentation import Evidence, Segmentation
 from edgeseg.selection import Plan, Request, build_command, choose
-from edgeseg.vocabulary import ClassList, Vocabulary, VocabularyMaker
+from edgeseg.vocabulary import ClassList, Vocabulary
 from edgeseg.vocabulary.maker import Progress
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Segmenter:
         self.observer: Observer | None = None
         self._pipeline = get_pipeline(bundle.manifest)
         self._chains = Chains(bundle, plan, self._pipeline.graphs)
-        self._maker: VocabularyMaker | None = None
+        self._maker: Maker | None = None
         self._vocabulary: tuple[object, Vocabulary] | None = None
         self._busy = threading.Lock()
         self._open = True
@@ -114,7 +115,8 @@ class Segmenter:
             threshold: pixels whose best score is below it belong to none of the classes (label 65535).
             **options: `overlap`: name → whether the model was trained on it; `resize`: "none" leaves the image as large
                 as it is; `canvas`: (H, W), the one to use; `top_k`: how many classes the expensive graphs see, for a
-                family that can reject classes early; `frame`, `bits16`, `max_pixels`: see `ImageOptions`.
+                family that can reject classes early; `settings`: name → value of what the family lets one choose (for
+                PnP-OVSS see docs/pnp-ovss.md); `frame`, `bits16`, `max_pixels`: see `ImageOptions`.
 
         Raises:
             InputError: the image or the class list cannot be used.
@@ -146,11 +148,14 @@ class Segmenter:
         self, classes: Classes, overlap: Mapping[str, bool] | None = None, progress: Progress | None = None
     ) -> Vocabulary:
         """Encode class names once, for many images; `progress` gets (encoded, to encode). Raises InputError."""
-        maker = self._vocabularies()
+        if self._maker is None:
+            self._maker = self._pipeline.vocabulary_maker(
+                self.bundle, lambda graph, _path: self.plan.open_text(self.bundle, graph)
+            )
         if isinstance(classes, Vocabulary):
-            checked = maker.check(classes)
+            checked = self._maker.check(classes)
             return checked.with_overlap(overlap) if overlap else checked
-        return maker.vocabulary(classes, overlap, progress)
+        return self._maker.vocabulary(classes, overlap, progress)
 
     def segments(self, image: Any, wish: Wish | None = None, **options: Any) -> Segments:
         """Masks of everything in a photo, with embeddings where the family has them; for bundles with a SAM.
@@ -168,18 +173,7 @@ class Segmenter:
         with self._alone():
             loaded = load(image, ImageOptions(**options))
             chain = self._chains.chain(self.plan.canvases[0])
-            found = find_segments(chain, self.bundle.manifest, loaded.rgb, wish or Wish())
-        if found.embeddings is None:
-            return found
-        return replace(found, encoder=self._vocabularies().encoder)
-
-    def _vocabularies(self) -> VocabularyMaker:
-        if self._maker is None:
-            if self.bundle.manifest.recipe.get("templates") == []:
-                found = f"a bundle of the family {self.bundle.manifest.family!r} knows no classes"
-                raise BundleError("use class names", found, "export a CLIP with --sam, or use `edgeseg segments`")
-            self._maker = VocabularyMaker(self.bundle, lambda graph, _path: self.plan.open_text(self.bundle, graph))
-        return self._maker
+            return find_segments(chain, self.bundle.manifest, loaded.rgb, wish or Wish(), self.observer)
 
     def gate(self) -> None:
         """Check engines that have never run on this device against the reference tensors, and remember the result.
@@ -223,6 +217,7 @@ class Segmenter:
     def _masks(self, image: Any, classes: Classes, options: dict[str, Any]) -> tuple[LoadedImage, Evidence, _Timer]:
         timer, overlap = _Timer(), options.pop("overlap", None)
         resize, canvas, top_k = (options.pop(name, None) for name in ("resize", "canvas", "top_k"))
+        settings = options.pop("settings", None) or {}
         with timer.step("read"):
             loaded = load(image, ImageOptions(**options))
         with timer.step("vocabulary"):
@@ -231,13 +226,13 @@ class Segmenter:
             placement = self._place(loaded, resize, canvas)
             rgb = resize_rgb(loaded.rgb, placement.valid)
             feed = self._pipeline.image_feed(rgb, placement.valid, placement.canvas)
-        feed |= self._pipeline.vocabulary_feed(vocabulary.embeddings, vocabulary.overlap, top_k)
         with timer.step("load"):
             chain = self._chains.chain(placement.canvas)
         with timer.step("chain"):
-            result = self._pipeline.run(chain, feed, loaded.rgb, self.observer)
-        timer.timings_ms |= {f"chain.{name}": value for name, value in result.timings_ms.items()}
-        return loaded, self._pipeline.evidence(result.tensors, vocabulary.names, placement), timer
+            look = Look(vocabulary, placement, loaded.rgb, top_k, settings, self.observer)
+            seen = self._pipeline.look(chain, feed, look)
+        timer.timings_ms |= {f"chain.{name}": value for name, value in seen.timings_ms.items()}
+        return loaded, seen.evidence, timer
 
     def _place(self, loaded: LoadedImage, resize: str | None, canvas: Size | None) -> Placement:
         height, width = loaded.rgb.shape[:2]

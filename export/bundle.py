@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -116,7 +115,7 @@ def export_loaded(
         canvases=tuple(dict.fromkeys(sizes or recipe.canvases)),
     )
     with Bundle.create(output, manifest, overwrite) as edit, torch.no_grad(), Flushed():
-        _Exporter(edit, model, recipe, progress or (lambda *_: None)).export(manifest, text, photos)
+        _Exporter(edit, model, recipe, progress or (lambda *_: None), photos).export(manifest, text)
     return Bundle.open(output)
 
 
@@ -208,15 +207,17 @@ def _resolved(recipe: Recipe, model: Any, text: TextEncoder | None) -> dict[str,
 class _Exporter:
     """Writes one bundle. It keeps no graph: each is traced, written and dropped before the next."""
 
-    def __init__(self, edit: BundleEdit, model: Any, recipe: Recipe, progress: Progress) -> None:
+    def __init__(
+        self, edit: BundleEdit, model: Any, recipe: Recipe, progress: Progress, photos: Sequence[UInt8]
+    ) -> None:
         self.edit, self.model, self.recipe, self.progress = edit, model, recipe, progress
         self.family = FAMILIES[recipe.family]
         self.weights: dict[str, WeightFile] = {}
-        self.photos: Sequence[UInt8] = ()
+        self.photos = photos
         self.done = self.steps = 0
 
-    def export(self, manifest: Manifest, encoder: TextEncoder | None, photos: Sequence[UInt8]) -> None:
-        self.photos, canvases, pipeline = photos, manifest.canvases, get_pipeline(manifest)
+    def export(self, manifest: Manifest, encoder: TextEncoder | None) -> None:
+        canvases, pipeline = manifest.canvases, get_pipeline(manifest)
         plans = [plan.canvas for plan in self.family.plans(self.model, self.recipe, canvases[0])]
         shared = plans.count(None)  # those that fit any canvas, written once
         self.steps = len(canvases) * (len(plans) - shared + self._images) + shared + 1  # and, once, the text encoder
@@ -251,6 +252,8 @@ class _Exporter:
             return torch.nn.functional.normalize(directions, dim=-1)
         path = self.edit.stage(TOKENIZER_FILE)
         path.write_text(encoder.tokenizer, "utf-8")
+        if encoder.plan is None:
+            return torch.ones(CLASSES, encoder.width)
         tokenizer = TOKENIZERS[self.recipe.text_encoder](path)
         prompts = [f"a photo of a {name}." for name in dataset_classes("voc-20").names[:CLASSES]]
         inputs = tokenizer.inputs([tokenizer.tokenize(prompt) for prompt in prompts])
@@ -262,22 +265,18 @@ class _Exporter:
         return embeddings
 
     def _canvas(self, canvas: Size, text: Tensor, pipeline: Pipeline, first: bool) -> None:
-        plans = self.family.plans(self.model, self.recipe, canvas)
+        plans, images = self.family.plans(self.model, self.recipe, canvas), self.family.transforms(self.recipe)
         for number in range(self._images):
-            image = self._image(canvas, number)
-            # Both kinds of class, trained and new, so that both branches of a scoring are checked.
-            overlap = (np.arange(len(text)) % 2 == number % 2).astype(np.float32)
-            inputs = {"image": image, "text": text.numpy(), "overlap": overlap}
-            images = pipeline.image_feed(image, canvas, canvas)
-            named = pipeline.vocabulary_feed(inputs["text"], overlap)
-            values = {name: torch.from_numpy(array) for name, array in {**images, **named}.items()}
+            inputs = self.family.case(self.model, self._image(canvas, number), text, number)
+            feed = pipeline.reference_feed(inputs, canvas)
+            values = {name: torch.from_numpy(array) for name, array in feed.items()}
             for plan in plans:
                 new = number == 0 and (plan.canvas is not None or first)
                 self._step(f"{plan.name} {size_text(plan.canvas)}") if new else None
                 values.update(self._write(plan, values) if new else plan.run(values))
             self._step(f"reference {number} {size_text(canvas)}")
             name = f"reference/{size_text(canvas)}-{number}.npz"
-            left_out = {*named, *(tensor for plan in plans for tensor in plan.unsteady)}
+            left_out = {*feed, *(tensor for plan in plans for tensor in plan.unsteady)} - set(images)
             tensors = {key: value for key, value in values.items() if key not in left_out}
             composed = self.family.labels(values, canvas)
             write_case(self.edit.stage(name), inputs, tensors, composed)

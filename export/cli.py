@@ -65,8 +65,9 @@ def export(
     with progress_bar("export", shown=not as_json) as report:
         found = _find(checkpoint, **choice)
         target = output or Path(f"{Path(checkpoint).stem if Path(checkpoint).exists() else checkpoint}.bundle")
-        shown = lambda _, done, total: report(done, total)  # noqa: E731
-        bundle = export_bundle(found, list(sizes), target, overwrite, shown, photos=photos)
+        bundle = export_bundle(
+            found, list(sizes), target, overwrite, lambda _, done, total: report(done, total), photos=photos
+        )
     manifest = bundle.manifest
     if as_json:
         canvases = [size_text(size) for size in manifest.canvases]

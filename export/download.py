@@ -31,6 +31,9 @@ def download(recipe: Recipe) -> Download:
         small = f"; edgeseg's source tree has it, weights/{recipe.name}.safetensors" if "tiny" in recipe.name else ""
         todo = f"give the path of one; docs/export.md says where published files are{small}"
         raise DownloadError(f"download {recipe.name}", "no checkpoint of it is on the hub", todo)
+    if "page" in recipe.hub:
+        todo = f"fetch {recipe.hub['file']} as {recipe.hub['page']} says, and give its path"
+        raise DownloadError(f"download {recipe.name}", "its authors keep the checkpoint elsewhere", todo)
     name = recipe.hub["file"]
     return fetch(recipe.hub["repository"], name, f"run: edgeseg export {name}")
 

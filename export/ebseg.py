@@ -234,6 +234,11 @@ def plans(model: EBSeg, recipe: Recipe, canvas: Size) -> list[GraphPlan]:
     return [*graphs(model, recipe, canvas), score_graph(model)]
 
 
+def case(model: EBSeg, image: npt.NDArray[np.uint8], text: Tensor, number: int) -> dict[str, Any]:
+    """Both kinds of class, trained and new, so that both branches of the scoring are checked."""
+    return reference.embedded_case(image, text, number)
+
+
 def labels(values: Mapping[str, Tensor], canvas: Size) -> npt.NDArray[np.uint16]:
     """Of masks and probabilities, see `reference.labels`."""
     return reference.labels(values["mask_logits"], values["class_probs"], canvas)

@@ -13,11 +13,11 @@ from torch import Tensor
 from edgeseg.errors import InputError
 from edgeseg.schema import ImageTransform, Size
 
-from . import ebseg, lmseg, sam, use
+from . import ebseg, lmseg, pnp_ovss, sam, use
 from .checkpoint import StateDict
 from .graphs import GraphPlan
-from .nets.clip import ClipText
 from .recipe import Recipe
+from .text_encoders import Tower
 
 
 class Family(Protocol):
@@ -53,8 +53,8 @@ class Family(Protocol):
         """D of the class embeddings."""
         ...
 
-    def text_tower(self, model: Any) -> ClipText | None:
-        """CLIP's text encoder, or None where the checkpoint has none."""
+    def text_tower(self, model: Any) -> Tower:
+        """What the checkpoint holds of a text encoder; None where it has nothing."""
         ...
 
     def transforms(self, recipe: Recipe) -> dict[str, ImageTransform]:
@@ -69,12 +69,19 @@ class Family(Protocol):
         """The graphs of one canvas, in the order they run, those that fit any canvas among them."""
         ...
 
+    def case(self, model: Any, image: npt.NDArray[np.uint8], text: Tensor, number: int) -> dict[str, Any]:
+        """A reference case as the bundle keeps it, of which `Pipeline.reference_feed` makes the chain's inputs.
+
+        `text`: (C, D) embeddings of classes.
+        """
+        ...
+
     def labels(self, values: Mapping[str, Tensor], canvas: Size) -> npt.NDArray[np.uint16]:
         """The label map (H, W) of a reference image, as the authors compose it; see `reference.labels`."""
         ...
 
 
-FAMILIES: dict[str, Family] = {"ebseg": ebseg, "lmseg": lmseg, "sam": sam, "use": use}
+FAMILIES: dict[str, Family] = {"ebseg": ebseg, "lmseg": lmseg, "pnp-ovss": pnp_ovss, "sam": sam, "use": use}
 
 
 def check_canvases(canvases: list[Size], families: Iterable[str]) -> None:

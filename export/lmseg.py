@@ -264,6 +264,11 @@ def plans(model: LMSeg, recipe: Recipe, canvas: Size) -> list[GraphPlan]:
     ]
 
 
+def case(model: LMSeg, image: npt.NDArray[np.uint8], text: Tensor, number: int) -> dict[str, Any]:
+    """See `Family`."""
+    return reference.embedded_case(image, text, number)
+
+
 def labels(values: Mapping[str, Tensor], canvas: Size) -> npt.NDArray[np.uint16]:
     """The label map as the authors compose it: the mean of the windows' scores and those of the whole image."""
     scores = _in_order(values["logits"], values["picked"])

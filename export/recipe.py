@@ -19,6 +19,7 @@ else:
 OPTIONS = {
     "ebseg": {"clip_scale", "decoder_heads", "ensemble"},
     "lmseg": {"side", "taps", "pooling", "names", "prompts", "sam"},
+    "pnp-ovss": {"layer", "head", "seed", "caption"},
     "sam": {"decoder_heads", "prompting", "automatic"},
     "use": {"clip_scale", "surgery", "uncovered", "sam"},
 }
@@ -30,7 +31,8 @@ class Recipe:
 
     Attributes:
         family, name: which exporter reads it, and the preset's own name.
-        hub: {"repository", "file"} of the published checkpoint; empty if there is none.
+        hub: {"repository", "file"} of the published checkpoint, or {"page", "file"} where it is to be fetched by hand;
+            empty if there is none.
         options: what only this family knows, see its export module; the keys are those of `OPTIONS`.
         licence: of the published weights.
         canvases: default sizes, (H, W).

@@ -65,6 +65,12 @@ def photo_on(canvas: Size, rgb: UInt8) -> UInt8:
     return resize_rgb(rgb[top : top + rows, left : left + columns], canvas)
 
 
+def embedded_case(image: UInt8, text: Tensor, number: int) -> dict[str, Any]:
+    """A case of a family whose classes are embeddings, every other one a training class."""
+    overlap = (np.arange(len(text)) % 2 == number % 2).astype(np.float32)
+    return {"image": image, "text": text.numpy(), "overlap": overlap}
+
+
 def labels(masks: Tensor, class_probs: Tensor, canvas: Size) -> npt.NDArray[np.uint16]:
     """Mask logits (1, Q, h, w) and class probabilities (1, Q, C) → label map (H, W), as the authors compose it.
 

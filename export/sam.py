@@ -174,6 +174,11 @@ def plans(model: SegmentAnything, recipe: Recipe, canvas: Size) -> list[GraphPla
     ]
 
 
+def case(model: SegmentAnything, image: npt.NDArray[np.uint8], text: Tensor, number: int) -> dict[str, Any]:
+    """The image alone; its prompts are fixed."""
+    return {"image": image}
+
+
 def labels(values: Mapping[str, Tensor], canvas: Size) -> npt.NDArray[np.uint16]:
     """The label map (H, W) of the prompts' single masks, each prompt a class of its own."""
     masks = values["prompt_masks"][:, 0]

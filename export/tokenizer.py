@@ -9,6 +9,7 @@ import gzip
 import importlib.util
 import json
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,12 @@ def tokenizer_json() -> str:
     return _text(pipeline(vocab, merges))
 
 
-def wordpiece_json(path: Path) -> tuple[str, int]:
+def wordpiece_json(path: Path, more: Sequence[str] = ()) -> tuple[str, int]:
     """The content of a bundle's `tokenizer.json` for a BERT without case, and how many tokens it has.
 
     Args:
         path: its vocabulary, a `vocab.txt` with one token a line or a `tokenizer.json`.
+        more: tokens that a model appended to it.
 
     Raises:
         CheckpointError: the file is damaged, or is that of another kind of tokenizer.
@@ -46,6 +48,7 @@ def wordpiece_json(path: Path) -> tuple[str, int]:
     try:
         text = path.read_bytes().decode("utf-8")
         vocab = _published_vocab(text) if path.suffix == ".json" else _listed_vocab(text)
+        vocab |= {token: len(vocab) + i for i, token in enumerate(more)}
         checked_vocab(vocab, wordpiece.START, wordpiece.END, wordpiece.UNKNOWN)
     except (OSError, ValueError, RecursionError) as error:
         todo = "take it from where the weights come from, or download it again"

@@ -182,6 +182,11 @@ def plans(model: UseModel, recipe: Recipe, canvas: Size) -> list[GraphPlan]:
     ]
 
 
+def case(model: UseModel, image: npt.NDArray[np.uint8], text: Tensor, number: int) -> dict[str, Any]:
+    """See `Family`."""
+    return reference.embedded_case(image, text, number)
+
+
 def labels(values: Mapping[str, Tensor], canvas: Size) -> npt.NDArray[np.uint16]:
     """The label map (H, W) of the prompts' single masks, with the classes of the reference's segments."""
     return reference.labels(values["prompt_masks"][:, 0][None], values["class_probs"], canvas)

@@ -8,7 +8,13 @@ from typing import Any
 
 import click
 
-from edgeseg.cli.options import classes_options, engine_options, resolve_classes, vocabulary_option
+from edgeseg.cli.options import (
+    classes_options,
+    engine_options,
+    parse_settings,
+    resolve_classes,
+    vocabulary_option,
+)
 from edgeseg.cli.terminal import progress_bar
 from edgeseg.selection import Request
 from edgeseg.vocabulary import Vocabulary
@@ -31,6 +37,7 @@ _SOURCES = ("classes", "file", "dataset", "vocabulary")
 @classes_options
 @click.option("--canvas", metavar="HxW", help="Default: the smallest that holds the image.")
 @click.option("--sweep", multiple=True, metavar="AXIS=N,N", help="classes=1,10,150 or batch=1,2: measure with each.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the bundle's family.")
 @click.option("--runs", type=click.IntRange(1), help="Measure exactly so many runs.")
 @click.option("--seconds", type=click.FloatRange(0), default=30.0, show_default=True, help="Measure for so long.")
 @click.option("--in-order", is_flag=True, help="Run graphs one after the other even where they could overlap.")
@@ -47,7 +54,8 @@ def latency(ctx: click.Context, /, bundle: Path, output: Path | None, as_json: b
     check_places(output)
     sweeps, canvas = parse_sweeps(options["sweep"]), parse_canvas(options["canvas"])
     effort = Effort(options["runs"], options["seconds"])
-    job = Job(options["image"], canvas, sweeps.batches, effort, options["in_order"])
+    settings = parse_settings(options["settings"])
+    job = Job(options["image"], canvas, sweeps.batches, effort, options["in_order"], settings)
     bar = partial(progress_bar, shown=not as_json)
     with opened(bundle, request(options), in_order=job.in_order) as subject:
         vocabularies = choose_classes(subject, options, sweeps.classes, bar)

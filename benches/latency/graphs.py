@@ -82,7 +82,7 @@ def graph_runs(segmenter: Segmenter, image: Path, vocabulary: Vocabulary, canvas
     rgb = load(image).rgb
     where = _place(segmenter, (rgb.shape[0], rgb.shape[1]), canvas)
     feed = pipeline.image_feed(resize_rgb(rgb, where.valid), where.valid, where.canvas)
-    feed |= pipeline.vocabulary_feed(vocabulary.embeddings, vocabulary.overlap)
+    feed |= pipeline.class_feed(vocabulary)
     chains = Chains(bundle, plan, pipeline.graphs)
     try:
         yield GraphRuns(chains.chain(where.canvas), feed, pipeline.wanted)

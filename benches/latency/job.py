@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,7 @@ class Job:
         batches: numbers of images at once, measured through the graphs alone.
         effort: see `Effort`.
         in_order: the subject was opened so.
+        settings: of the family, see `Segmenter`.
     """
 
     image: Path | None = None
@@ -42,6 +43,7 @@ class Job:
     batches: tuple[int, ...] = ()
     effort: Effort = field(default_factory=Effort)
     in_order: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def measure_all(subject: Subject, job: Job, vocabularies: Sequence[Vocabulary], bar: Bar) -> dict[str, Any]:
@@ -63,12 +65,13 @@ def measure_all(subject: Subject, job: Job, vocabularies: Sequence[Vocabulary], 
         image = job.image or reference_file(subject, job.canvas, Path(folder))
         for vocabulary in vocabularies:
             with bar(f"{len(vocabulary.names)} classes") as report:
-                runs = ImageRuns(subject.segmenter, image, vocabulary, Path(folder), _canvas(job))
+                runs = ImageRuns(subject.segmenter, image, vocabulary, Path(folder), _options(job))
                 rows.append(_image_row(runs, subject, job, report))
         for batch in job.batches:
             with bar(f"{batch} images at once") as report:
                 rows.append(_batch_row((image, vocabularies[-1], batch), subject, job, report))
-    return {"image": _describe_image(runs, job), "in_order": job.in_order, "measurements": rows}
+    said = {"settings": dict(job.settings)} if job.settings else {}
+    return {"image": _describe_image(runs, job), "in_order": job.in_order, **said, "measurements": rows}
 
 
 def reference_file(subject: Subject, canvas: Size | None, folder: Path) -> Path:
@@ -87,8 +90,8 @@ def _check(subject: Subject, job: Job) -> None:
     check_batches(graphs, subject.segmenter.bundle.manifest.images, job.batches)
 
 
-def _canvas(job: Job) -> dict[str, Any]:
-    return {} if job.canvas is None else {"canvas": job.canvas}
+def _options(job: Job) -> dict[str, Any]:
+    return {"settings": job.settings} | ({} if job.canvas is None else {"canvas": job.canvas})
 
 
 def _image_row(runs: ImageRuns, subject: Subject, job: Job, report: Report) -> dict[str, Any]:

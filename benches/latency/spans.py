@@ -77,11 +77,17 @@ class Spans:
         return spans
 
     def take(self) -> dict[str, float]:
-        """Milliseconds of "upload", "graphs" (all of them, first start to last end), each graph, and "download"."""
+        """Milliseconds of "upload", "graphs" (all of them, first start to last end), each graph, and "download".
+
+        Of what a family does more than once, the sum; copies between graphs do not count as graphs.
+        """
         spans = self.drain()
-        by_name = {span.name: span for span in spans}
-        upload, download = by_name["upload"], by_name["download"]
+        uploads, downloads = ([span for span in spans if span.name == name] for name in ("upload", "download"))
         graphs = [span for span in spans if span.name not in HOST_STEPS]
         self.clocks = {span.name: span.clock for span in graphs}
-        found = {"upload": upload.ms, "graphs": (download.start_s - upload.end_s) * 1e3}
-        return found | {span.name: span.ms for span in graphs} | {"download": download.ms}
+        whole = (downloads[-1].start_s - uploads[0].end_s) * 1e3
+        between = sum(span.ms for span in (*uploads[1:], *downloads[:-1]))
+        found = {"upload": sum(span.ms for span in uploads), "graphs": whole - between}
+        for span in graphs:
+            found[span.name] = found.get(span.name, 0.0) + span.ms
+        return found | {"download": sum(span.ms for span in downloads)}

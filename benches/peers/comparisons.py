@@ -5,7 +5,9 @@ from __future__ import annotations
 from .made import PLAIN, SAMEXPORTER_FILE, SAMEXPORTER_INT8
 from .side import Comparison, Side
 
-MADE, EBSEG, SAM, GPU, UNGATED = (f"benches.peers.{name}" for name in ("made", "ebseg", "sam", "gpu", "ungated"))
+MADE, EBSEG, SAM, GPU, UNGATED, PNP = (
+    f"benches.peers.{name}" for name in ("made", "ebseg", "sam", "gpu", "ungated", "pnp")
+)
 OURS = ("onnxruntime", "numpy")
 NECKLESS = "without the neck"
 CALIBRATED = "calibrated on noise like the weights, in the form that `edgeseg build` gives them, without its gate"
@@ -172,4 +174,31 @@ _GPU = Comparison(
     ),
 )
 
-COMPARISONS = (_EBSEG, _SAM, _SAM_INT8, _GPU)
+_PNP = Comparison(
+    name="pnp",
+    title="PnP-OVSS on BLIP-large, a 480x640 photo to its label map, 5 classes, four rounds, random weights",
+    included="uint8 image in memory to label map in memory: resize, normalisation, networks, gradient, rounds, blur, "
+    "arg-max; the caption's tokens are given; no random field; no file is read",
+    sides=(
+        Side(
+            name="pnp/edgeseg",
+            title="edgeseg fp32",
+            opens=f"{PNP}:ours",
+            included="edgeseg.open(...)(image) on onnxruntime, without a filter of classes",
+            needs=(f"{MADE}:blip_bundle",),
+            packages=OURS,
+            ours=True,
+        ),
+        Side(
+            name="pnp/torch",
+            title="authors' formulation, torch autograd",
+            opens=f"{PNP}:original",
+            included="tests/reference/blip_original.py: every parameter asks for its gradient, as published; denormal "
+            "numbers flushed; the label map by this project's code",
+            needs=(f"{MADE}:blip_checkpoint",),
+            packages=("torch",),
+        ),
+    ),
+)
+
+COMPARISONS = (_EBSEG, _SAM, _SAM_INT8, _GPU, _PNP)

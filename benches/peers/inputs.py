@@ -31,6 +31,11 @@ def overlap() -> Array:
     return (np.arange(CLASSES) % 2).astype(np.float32)
 
 
+def photo() -> Array:
+    """(480, 640, 3) uint8, RGB: noise."""
+    return np.random.default_rng(3).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+
+
 def sam_image() -> Array:
     """(1, 3, 1024, 1024) float32 as after SAM's normalisation: noise."""
     return np.random.default_rng(2).standard_normal((1, 3, SAM_SIZE, SAM_SIZE), dtype=np.float32)

@@ -24,6 +24,7 @@ SAM_CHECKPOINT = "sam_vit_b.pth"
 PLAIN, PLAIN_HALF = "sam-plain.onnx", "sam-plain-half.onnx"
 SAMEXPORTER = "samexporter==0.5.0"
 SAMEXPORTER_FILE, SAMEXPORTER_INT8 = "samexporter.onnx", "samexporter-int8.onnx"
+BLIP_CHECKPOINT, BLIP_BUNDLE, BLIP_WORDS = "blip-large.pth", "blip-large.bundle", "blip-vocabulary"
 OPSET = 17
 NECK_SEED = 0
 
@@ -51,6 +52,40 @@ def int8(work: Path) -> None:
     bundle(work)
     if "int8" not in Bundle.open(work / BUNDLE).precisions():
         command(["-m", "edgeseg", "quantize", str(work / BUNDLE), "--precision", "int8"])
+
+
+def blip_checkpoint(work: Path) -> None:
+    """BLIP-large in the layout of its retrieval file, 384 pixels, and a vocabulary of made-up words."""
+    if (work / BLIP_CHECKPOINT).exists():
+        return
+    import torch
+
+    from edgeseg.export.nets.blip_itm import ItmConfig
+    from edgeseg.export.nets.blip_vit import VitConfig
+    from edgeseg.export.pnp_ovss import Blip
+
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in Blip(VitConfig(), ItmConfig()).state_dict().items()}
+    random = torch.Generator().manual_seed(0)
+    state = {}
+    for name, shape in shapes.items():
+        drawn = torch.randn(shape, generator=random)
+        scale = 1.0 if "embed" in name and len(shape) > 1 else 2 / max(shape[1:].numel(), 1) ** 0.5
+        state[name] = drawn * (scale if len(shape) > 1 else 0.02) + float("norm" in name.lower() and "weight" in name)
+    (work / BLIP_WORDS).mkdir(exist_ok=True)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "picture", "of", *(f"word{i}" for i in range(30522 - 7))]
+    (work / BLIP_WORDS / "vocab.txt").write_text("\n".join(words) + "\n", "utf-8")
+    torch.save({"model": state}, work / BLIP_CHECKPOINT)
+
+
+def blip_bundle(work: Path) -> None:
+    """PnP-OVSS on it, fp32, with engines for the CPU."""
+    if (work / BLIP_BUNDLE).exists():
+        return
+    blip_checkpoint(work)
+    path, words = str(work / BLIP_BUNDLE), str(work / BLIP_WORDS)
+    command(["-m", "edgeseg", "export", str(work / BLIP_CHECKPOINT), "--text-encoder", words, "-o", path])
+    command(["-m", "edgeseg", "build", path, "--backend", "onnxruntime", "--precision", "fp32"])
 
 
 def sam_checkpoint(work: Path) -> None:

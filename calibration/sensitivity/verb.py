@@ -12,6 +12,7 @@ from edgeseg.backends import get_backend
 from edgeseg.bundle import Bundle
 from edgeseg.cli.options import ClassRequest, resolve_classes
 from edgeseg.errors import InputError
+from edgeseg.pipelines import get_pipeline
 from edgeseg.vocabulary.classes import ClassList, class_list
 from edgeseg.vocabulary.cleaning import clean
 from edgeseg.vocabulary.maker import VocabularyMaker
@@ -71,6 +72,9 @@ def _classes(bundle: Bundle, question: Question, bar: Bar) -> tuple[Any, Any, di
 
     A bundle that cannot encode these has the classes of its reference tensors.
     """
+    if "text" not in get_pipeline(bundle.manifest).stored:
+        found = "its classes are no embeddings, so there is nothing to compare its blocks on"
+        raise InputError(f"measure {bundle.path}", found, "leave out --report, --budget and mixed")
     recipe = bundle.manifest.recipe
     given = bool(question.classes)
     if question.labels and not given:

@@ -14,7 +14,7 @@ from rich.table import Table
 from edgeseg.atomic import atomic_write
 from edgeseg.cli.terminal import size_words
 from edgeseg.environment import envelope
-from edgeseg.errors import EdgesegError
+from edgeseg.errors import EdgesegError, InputError
 
 CLASSES = "sky, building, tree, road, car, person"
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -36,6 +36,7 @@ def demo(
 
     Leaves in the output folder a bundle, label maps and overlays for each precision, demo.json and report.html.
     """
+    _require_names(photos)
     bundle = output / f"{checkpoint.stem}.bundle"
     output.mkdir(parents=True, exist_ok=True)
     words = [word for size in sizes for word in ("--size", size)]
@@ -59,6 +60,14 @@ def demo(
     _show(rows, bundle)
     places = ", ".join(f"{output}/{precision}" for precision in PRECISIONS)
     click.echo(f"{compiled}\nlabel maps and overlays: {places}\nreport: {output}/report.html")
+
+
+def _require_names(photos: tuple[Path, ...]) -> None:
+    """Results are named after the photos. Raises InputError."""
+    stems = [photo.stem for photo in photos]
+    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
+    if twice is not None:
+        raise InputError("segment the photos", f"two of them are called {twice}", "rename one of them")
 
 
 def _verb(*words: str) -> None:

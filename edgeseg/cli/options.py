@@ -10,9 +10,10 @@ from typing import TypeVar
 import click
 
 from edgeseg.errors import InputError
+from edgeseg.pipelines.base import Maker
 from edgeseg.vocabulary.bank import PromptBank
 from edgeseg.vocabulary.classes import DATASETS, ClassList, class_list, dataset_classes, read_class_file
-from edgeseg.vocabulary.maker import Progress, VocabularyMaker
+from edgeseg.vocabulary.maker import Progress
 from edgeseg.vocabulary.vocabulary import Vocabulary
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -33,9 +34,7 @@ class ClassRequest:
     source: ClassList | Vocabulary
     overlap: dict[str, bool]
 
-    def vocabulary(
-        self, maker: VocabularyMaker, progress: Progress | None = None, bank: PromptBank | None = None
-    ) -> Vocabulary:
+    def vocabulary(self, maker: Maker, progress: Progress | None = None, bank: PromptBank | None = None) -> Vocabulary:
         """The vocabulary: encoded by `maker`, or the one from the file once it is known to fit the maker's bundle."""
         if isinstance(self.source, Vocabulary):
             return maker.check(self.source)
@@ -98,6 +97,17 @@ def resolve_classes(
     if both:
         raise InputError("use --training and --new", f"{both[0]!r} is in both", "name it in one of them")
     return ClassRequest(_overridden(source, overlap), overlap)
+
+
+def parse_settings(values: Sequence[str]) -> dict[str, str]:
+    """`--set NAME=VALUE` options as a mapping; the family reads the values. Raises InputError."""
+    made: dict[str, str] = {}
+    for value in values:
+        name, sign, text = value.partition("=")
+        if not sign or not name.strip():
+            raise InputError(f"use --set {value}", "it is not NAME=VALUE", "write it like --set rounds=2")
+        made[name.strip()] = text.strip()
+    return made
 
 
 def _read_source(

@@ -12,7 +12,14 @@ import click
 
 import edgeseg
 from edgeseg.cli import printable
-from edgeseg.cli.options import classes_options, engine_options, resolve_classes, vocabulary_option
+from edgeseg.cli.class_lists import ClassLists, read_class_lists
+from edgeseg.cli.options import (
+    classes_options,
+    engine_options,
+    parse_settings,
+    resolve_classes,
+    vocabulary_option,
+)
 from edgeseg.cli.terminal import print_json, progress_bar
 from edgeseg.errors import InputError
 from edgeseg.images import MAX_PIXELS, SUFFIXES
@@ -41,6 +48,8 @@ _MAGIC = "*?["
 @click.option("--overlay/--no-overlay", default=True, show_default=True, help="Write the image under its colours.")
 @click.option("--scores", is_flag=True, help="Write mask logits and class probabilities (.npz), which give all scores.")
 @click.option("--top-k", type=int, help="Reject classes early, by a cheap pass: only this many reach the last graph.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the bundle's family.")
+@click.option("--class-lists", type=click.Path(path_type=Path), help="JSON: image name → its classes among all.")
 @click.option("--frame", type=int, help="Which frame of animated images, or page of a TIFF, to take (from 0).")
 @click.option("--16bit", "bits16", type=click.Choice(["scale"]), help="Divide 16-bit samples by 256.")
 @click.option("--max-pixels", type=int, default=MAX_PIXELS, show_default=True, help="Largest image that is read.")
@@ -60,10 +69,12 @@ def run(ctx: click.Context, /, bundle: Path, inputs: tuple[str, ...], output: Pa
     write = OutputOptions(options.pop("overlay"), options.pop("scores"))
     as_json = options.pop("as_json")
     options["resize"] = None if options["resize"] == "recipe" else options["resize"]
+    options["settings"] = parse_settings(options["settings"])
+    lists = read_class_lists(options.pop("class_lists"))
     with edgeseg.open(bundle, **where) as segmenter:
         with progress_bar("encoding class names", shown=not as_json) as encoded:
             vocabulary = segmenter.vocabulary(request.source, request.overlap, encoded)
-        job = _Job(segmenter, vocabulary, output, write, options)
+        job = _Job(segmenter, vocabulary, output, write, options, lists)
         with progress_bar("segmenting", shown=not as_json) as segmented:
             for number, (path, stem) in enumerate(zip(images, unique_stems(images), strict=True)):
                 segmented(number, len(images))
@@ -82,13 +93,14 @@ class _Job:
     output: Path
     write: OutputOptions
     options: dict[str, Any]
+    lists: ClassLists | None = None
     done: list[dict[str, Any]] = field(default_factory=list)
     failed: list[dict[str, Any]] = field(default_factory=list)
     exit_code: int = 0
 
     def segment(self, path: Path, stem: str) -> None:
         try:
-            result = self.segmenter(path, self.vocabulary, **self.options)
+            result = self.segmenter(path, self.vocabulary, **self._options(path))
         except InputError as error:
             self.failed.append({"image": str(path), "error": str(error)})
             self.exit_code = error.exit_code
@@ -96,6 +108,11 @@ class _Job:
             return
         files = [str(file) for file in write_outputs(result, self.output, stem, self.write)]
         self.done.append({"image": str(path), "files": files, **describe(result), "summary": _summary(result)})
+
+    def _options(self, path: Path) -> dict[str, Any]:
+        if self.lists is None:
+            return self.options
+        return self.options | {"settings": self.options["settings"] | {"only": self.lists.of(path)}}
 
 
 def find_images(inputs: Sequence[str]) -> list[Path]:

@@ -13,9 +13,9 @@ from edgeseg.cli import printable
 from edgeseg.cli.options import classes_options, resolve_classes
 from edgeseg.cli.terminal import print_json, progress_bar
 from edgeseg.errors import InputError
+from edgeseg.pipelines import get_pipeline
 from edgeseg.schema import GraphSpec
 from edgeseg.selection import Request, choose
-from edgeseg.vocabulary import VocabularyMaker
 from edgeseg.vocabulary.bank import BANKS, PromptBank
 
 
@@ -53,7 +53,8 @@ def vocab(
             encoded[0] = done
             show(done, total)
 
-        made = request.vocabulary(VocabularyMaker(opened, open_session), report, phrases)
+        maker = get_pipeline(opened.manifest).vocabulary_maker(opened, open_session)
+        made = request.vocabulary(maker, report, phrases)
     made.save(output)
     if as_json:
         listed = [{"name": name, "training": bool(seen)} for name, seen in zip(made.names, made.overlap, strict=True)]

@@ -8,14 +8,14 @@ import numpy as np
 
 from edgeseg.backends.base import Array
 from edgeseg.errors import BackendError, InputError
-from edgeseg.pipelines import Pipeline
+from edgeseg.pipelines.base import EmbeddedClasses
 from edgeseg.placement import Placement
 from edgeseg.preprocess import preprocess
 from edgeseg.schema import Manifest, Size
 from edgeseg.segmentation import Masks
 
 
-class EBSegPipeline(Pipeline):
+class EBSegPipeline(EmbeddedClasses):
     """See `edgeseg.pipelines.Pipeline`.
 
     Args:

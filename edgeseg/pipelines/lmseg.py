@@ -15,7 +15,7 @@ import numpy.typing as npt
 from edgeseg.backends.base import Array
 from edgeseg.bilinear import resample, taps
 from edgeseg.errors import BackendError, InputError
-from edgeseg.pipelines import Pipeline
+from edgeseg.pipelines.base import EmbeddedClasses
 from edgeseg.pipelines.windows import Windows, WindowScores
 from edgeseg.placement import Placement
 from edgeseg.schema import ImageTransform, Manifest, Size
@@ -25,7 +25,7 @@ Float32 = npt.NDArray[np.float32]
 _DIVISOR = 32
 
 
-class LMSegPipeline(Pipeline):
+class LMSegPipeline(EmbeddedClasses):
     """See `edgeseg.pipelines.Pipeline`.
 
     Args:
@@ -33,7 +33,6 @@ class LMSegPipeline(Pipeline):
     """
 
     wanted: tuple[str, ...] = ("logits", "picked")
-    by_row: tuple[str, ...] = ()
 
     def __init__(self, manifest: Manifest) -> None:
         self._images, recipe = manifest.images, manifest.recipe

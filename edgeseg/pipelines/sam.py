@@ -7,31 +7,33 @@ As a chain it runs one batch of fixed prompts, each a class of its own, which is
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeseg.backends.base import Array
 from edgeseg.errors import BackendError, BundleError, InputError
-from edgeseg.pipelines import Pipeline
+from edgeseg.pipelines.base import EmbeddedClasses, Maker, OpenSession
 from edgeseg.placement import Placement
 from edgeseg.preprocess import preprocess
 from edgeseg.schema import Manifest, Size
 from edgeseg.segmentation import Masks
 from edgeseg.segments.prompts import fixed_prompts
 
+if TYPE_CHECKING:
+    from edgeseg.bundle import Bundle
+    from edgeseg.vocabulary import Vocabulary
+
 _MOST = 1 << 16  # prompts or patches of a recipe
 
 
-class SamPipeline(Pipeline):
-    """See `edgeseg.pipelines.Pipeline`.
+class PromptedPipeline(EmbeddedClasses):
+    """What SAM's bundles and USE's share.
 
     Args:
         manifest: of the bundle; its `images` name the network inputs, its recipe says how many prompts a batch has.
     """
-
-    graphs: tuple[str, ...] = ("sam_encoder", "sam_decoder")
-    wanted: tuple[str, ...] = ("prompt_masks",)
-    by_row: tuple[str, ...] = ()
 
     def __init__(self, manifest: Manifest) -> None:
         self._images = manifest.images
@@ -45,16 +47,41 @@ class SamPipeline(Pipeline):
         }
         return {**images, **fixed_prompts(self._batch, self._points, valid)}
 
+
+class SamPipeline(PromptedPipeline):
+    """See `edgeseg.pipelines.Pipeline`."""
+
+    graphs: tuple[str, ...] = ("sam_encoder", "sam_decoder")
+    wanted: tuple[str, ...] = ("prompt_masks",)
+    stored: Mapping[str, tuple[str, int]] = MappingProxyType({})
+
     def vocabulary_feed(self, embeddings: Array, overlap: Array, top_k: int | None = None) -> dict[str, Array]:
         """Nothing: SAM knows no classes."""
         refuse(top_k)
         return {}
+
+    def reference_feed(self, stored: Mapping[str, Array], canvas: Size) -> dict[str, Array]:
+        """The image's inputs."""
+        return self.image_feed(stored["image"], canvas, canvas)
+
+    def vocabulary_maker(self, bundle: Bundle, open_session: OpenSession) -> Maker:
+        """Refused: there are no classes. Raises BundleError."""
+        raise _no_classes(bundle)
+
+    def stand_in(self, bundle: Bundle, count: int) -> Vocabulary:
+        """Refused, as `vocabulary_maker`."""
+        raise _no_classes(bundle)
 
     def evidence(self, tensors: Mapping[str, Array], names: tuple[str, ...], placement: Placement) -> Masks:
         """Logits (N, h, w) of the prompts' single masks, each a class of its own. Raises BackendError."""
         finite(tensors, self.wanted)
         logits = tensors["prompt_masks"][:, 0]
         return Masks(logits, np.eye(len(logits), dtype=np.float32), names, placement)
+
+
+def _no_classes(bundle: Bundle) -> BundleError:
+    found = f"a bundle of the family {bundle.manifest.family!r} knows no classes"
+    return BundleError("use class names", found, "export a CLIP with --sam, or use `edgeseg segments`")
 
 
 def whole(manifest: Manifest, table: object, key: str) -> int:

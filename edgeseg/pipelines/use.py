@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeseg.backends.base import Array
-from edgeseg.chain import Chain, ChainResult, Observer
-from edgeseg.pipelines.sam import SamPipeline, finite, refuse, whole
+from edgeseg.chain import Chain
+from edgeseg.pipelines.base import Look, Seen, no_settings
+from edgeseg.pipelines.sam import PromptedPipeline, finite, refuse, whole
 from edgeseg.placement import Placement
 from edgeseg.schema import Manifest, Size
 from edgeseg.segmentation import Masks
@@ -29,7 +29,7 @@ WHOLE = np.float32(1e-4)
 """Weight of the photo as one segment: it decides where no segment is, and hardly anything elsewhere."""
 
 
-class UsePipeline(SamPipeline):
+class UsePipeline(PromptedPipeline):
     """See `edgeseg.pipelines.Pipeline`. As a chain it embeds fixed segments, which is what a gate compares.
 
     Args:
@@ -59,19 +59,22 @@ class UsePipeline(SamPipeline):
         finite(tensors, self.wanted)
         return Masks(tensors["prompt_masks"][:, 0], tensors["class_probs"][0], names, placement)
 
-    def run(self, chain: Chain, feed: Mapping[str, Array], image: Array, observer: Observer | None) -> ChainResult:
-        """Masks of everything in the photo, each once, and their classes."""
-        recipe, started = self._manifest.recipe, time.perf_counter()
-        runner = SamRunner(chain, self._manifest)
+    def look(self, chain: Chain, image: Mapping[str, Array], look: Look) -> Seen:
+        """Masks of everything in the photo, each once, and their classes. Raises InputError, BackendError."""
+        no_settings(look)
+        vocabulary, manifest = look.vocabulary, self._manifest
+        text = self.vocabulary_feed(vocabulary.embeddings, vocabulary.overlap, look.top_k)["text"]
+        runner = SamRunner(chain, manifest, look.observer)
         # At the size of small masks: crops and the small-region rule are for `edgeseg segments`.
         changes = {"crop_layers": 0, "min_region_area": 0}
-        segments = generate(runner, image, AutomaticOptions.of(recipe.get("automatic", {}), changes))
-        made = time.perf_counter()
-        embedder = SegmentEmbedder(chain, self._manifest)
-        probabilities = embedder.scored(feed["image_clip"], segments.runs, runner.placement, feed["text"])
+        options = AutomaticOptions.of(manifest.recipe.get("automatic", {}), changes)
+        segments = generate(runner, look.rgb, options)
+        embedder = SegmentEmbedder(chain, manifest, look.observer)
+        probabilities = embedder.scored(image["image_clip"], segments.runs, runner.placement, text)
         logits, probabilities = self._composable(runner, segments, probabilities)
-        timings = {"segments": (made - started) * 1e3, "classes": (time.perf_counter() - made) * 1e3}
-        return ChainResult({"prompt_masks": logits[:, None], "class_probs": probabilities[None]}, timings)
+        tensors = {"prompt_masks": logits[:, None], "class_probs": probabilities[None]}
+        evidence = self.evidence(tensors, vocabulary.names, look.placement)
+        return Seen(evidence, runner.steps.timings_ms | embedder.steps.timings_ms)
 
     def _composable(self, runner: SamRunner, segments: Segments, probabilities: Array) -> tuple[Array, Array]:
         """Rows whose sum is the score of a pixel: the segments, and the photo as one; (Q, h, w) and (Q, C)."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeseg.chain import Chain
+from edgeseg.chain import Chain, Observer
 from edgeseg.errors import InputError
 from edgeseg.placement import place
 from edgeseg.preprocess import preprocess, resize_rgb
@@ -19,6 +19,7 @@ from edgeseg.segments.embedding import SegmentEmbedder
 from edgeseg.segments.runs import Runs
 from edgeseg.segments.sam import SamRunner
 from edgeseg.segments.segments import Segments, given
+from edgeseg.vocabulary.recipe import TextRecipe
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,9 @@ class Wish:
     progress: Progress | None = None
 
 
-def find_segments(chain: Chain, manifest: Manifest, rgb: npt.NDArray[np.uint8], wish: Wish) -> Segments:
+def find_segments(
+    chain: Chain, manifest: Manifest, rgb: npt.NDArray[np.uint8], wish: Wish, observer: Observer | None = None
+) -> Segments:
     """The segments of a photo (H, W, 3), with embeddings if the bundle's family is USE.
 
     Raises:
@@ -45,7 +48,7 @@ def find_segments(chain: Chain, manifest: Manifest, rgb: npt.NDArray[np.uint8], 
     """
     if wish.masks is None:
         options = AutomaticOptions.of(manifest.recipe.get("automatic", {}), wish.options)
-        segments = generate(SamRunner(chain, manifest), rgb, options, wish.progress)
+        segments = generate(SamRunner(chain, manifest, observer), rgb, options, wish.progress)
     else:
         if wish.masks.size != rgb.shape[:2]:
             found = f"they are {size_text(wish.masks.size)}, and the photo is {size_text((rgb.shape[0], rgb.shape[1]))}"
@@ -56,5 +59,6 @@ def find_segments(chain: Chain, manifest: Manifest, rgb: npt.NDArray[np.uint8], 
     placement = place((rgb.shape[0], rgb.shape[1]), manifest.canvases, manifest.recipe)
     small = resize_rgb(rgb, placement.valid)
     image = preprocess(small, placement.valid, manifest.images["image_clip"], placement.canvas)
-    rows = SegmentEmbedder(chain, manifest).embeddings(image, segments.runs, placement)
-    return replace(segments, embeddings=rows[:-1])
+    rows = SegmentEmbedder(chain, manifest, observer).embeddings(image, segments.runs, placement)
+    encoder = TextRecipe.read(manifest.recipe).encoder(manifest.source.sha256)
+    return replace(segments, embeddings=rows[:-1], encoder=encoder)

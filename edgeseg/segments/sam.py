@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from edgeseg.backends.base import Array, Session, Tensor
-from edgeseg.chain import Chain
+from edgeseg.backends.base import Tensor
+from edgeseg.chain import Chain, Observer
 from edgeseg.errors import BackendError, BundleError
 from edgeseg.placement import Placement, place
 from edgeseg.preprocess import preprocess, resize_rgb
@@ -18,7 +18,7 @@ from edgeseg.segments.prompts import box_prompts, on_canvas, point_prompts
 from edgeseg.segments.scaling import MaskScaler
 
 if TYPE_CHECKING:
-    from edgeseg.schema import GraphSpec, Manifest
+    from edgeseg.schema import Manifest
     from edgeseg.segments.segments import Segments
 
 Float32 = npt.NDArray[np.float32]
@@ -48,24 +48,24 @@ class SamRunner:
     Args:
         chain: holds the two graphs.
         manifest: of the bundle.
+        observer: hears of the graphs' steps.
 
     Attributes:
-        placement: of the photo that was embedded last.
+        placement: of the photo that was embedded last. `steps`: of the chain, which knows how long the graphs took.
         batch, points: prompts per run of the decoder, and points per prompt. `cells`: (c, c), the size of small masks.
     """
 
     placement: Placement
 
-    def __init__(self, chain: Chain, manifest: Manifest) -> None:
-        links = {link.graph.name: link for link in chain.order}
-        if not {ENCODER, DECODER} <= set(links):
+    def __init__(self, chain: Chain, manifest: Manifest, observer: Observer | None = None) -> None:
+        if not {ENCODER, DECODER} <= {link.graph.name for link in chain.order}:
             raise BundleError("make masks", "the bundle has no SAM", "export a checkpoint of SAM, or one with --sam")
-        self._encoder, self._decoder = links[ENCODER], links[DECODER]
-        self._manifest = manifest
+        self.steps, self._manifest = chain.steps(observer), manifest
         self._embedding: Tensor | None = None
-        shape = next(spec.shape for spec in self._decoder.graph.inputs if spec.name == "points")
+        decoder = self.steps.graph(DECODER)
+        shape = next(spec.shape for spec in decoder.inputs if spec.name == "points")
         self.batch, self.points = int(shape[0]), int(shape[1])
-        masks = next(spec.shape for spec in self._decoder.graph.outputs if spec.name == "prompt_masks")
+        masks = next(spec.shape for spec in decoder.outputs if spec.name == "prompt_masks")
         self.cells = int(masks[2]), int(masks[3])
 
     def embed(self, rgb: npt.NDArray[np.uint8]) -> Placement:
@@ -74,7 +74,7 @@ class SamRunner:
         self.placement = place((height, width), self._manifest.canvases, self._manifest.recipe)
         small, canvas = resize_rgb(rgb, self.placement.valid), self.placement.canvas
         feed = preprocess(small, self.placement.valid, self._manifest.images[IMAGE], canvas)
-        self._embedding = run_graph(self._encoder.session, self._encoder.graph, {IMAGE: feed})[EMBEDDING]
+        self._embedding = self.steps.run(ENCODER, self.steps.upload({IMAGE: feed}))[EMBEDDING]
         return self.placement
 
     def at_points(self, points: npt.NDArray[np.floating]) -> Iterator[Prompted]:
@@ -91,28 +91,19 @@ class SamRunner:
 
     def _decode(self, points: Float32, labels: Float32) -> Iterator[Prompted]:
         assert self._embedding is not None, "embed a photo first"
-        session, graph = self._decoder.session, self._decoder.graph
         for start in range(0, len(points), self.batch):
             part = slice(start, start + self.batch)
             count = len(points[part])
             fill = np.minimum(np.arange(self.batch), count - 1)  # the batch's size is fixed: its last prompt repeats
             feed = {"points": points[part][fill], "point_labels": labels[part][fill]}
             feed["valid"] = np.array(self.placement.valid, np.float32)
-            outputs = run_graph(session, graph, feed, {EMBEDDING: self._embedding})
+            outputs = self.steps.run(DECODER, self.steps.upload(feed) | {EMBEDDING: self._embedding})
             names = ("prompt_masks", "prompt_iou", "prompt_stability", "prompt_boxes")
-            arrays = [session.download(outputs[name])[:count] for name in names]
+            arrays = [self.steps.download(outputs[name])[:count] for name in names]
             if not all(np.isfinite(array).all() for array in arrays[1:]):
                 found = "its masks' scores are not finite numbers"
                 raise BackendError("make masks", found, "check the engine with `edgeseg verify`")
             yield Prompted(*arrays)
-
-
-def run_graph(
-    session: Session, graph: GraphSpec, arrays: dict[str, Array], tensors: dict[str, Tensor] | None = None
-) -> dict[str, Tensor]:
-    """Run one graph on arrays of the host and tensors that are where it runs; its outputs stay there."""
-    inputs = {name: session.upload(array) for name, array in arrays.items()} | (tensors or {})
-    return session.run({spec.name: inputs[spec.name] for spec in graph.inputs})
 
 
 def small_masks(runner: SamRunner, segments: Segments) -> Float32:

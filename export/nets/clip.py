@@ -142,13 +142,17 @@ class ClipAttention(Fixed):
 
     def project(self, x: Tensor, name: str) -> Tensor:
         """One of "q" (scaled by 1/√d), "k", "v" of (B, N, C), as heads (B, h, N, d)."""
+        return split_heads(self.flat(x, name), self.heads)
+
+    def flat(self, x: Tensor, name: str) -> Tensor:
+        """The same before it is split into heads."""
         width = x.shape[-1]
         rows = slice("qkv".index(name) * width, ("qkv".index(name) + 1) * width)
         scale = (width // self.heads) ** -0.5 if name == "q" else 1.0
         weight = self.derive(f"{name}_weight", lambda: (self.fused()[0][rows] * scale).t())
         bias = self.derive(f"{name}_bias", lambda: self.fused()[1][rows] * scale)
         project: Project = getattr(self, name)
-        return split_heads(project(x, weight, bias), self.heads)
+        return project(x, weight, bias)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         q, k, v = (self.project(x, name) for name in "qkv")

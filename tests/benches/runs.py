@@ -55,7 +55,8 @@ def half_done(segmenter, dataset, path, **more):
 
 # Stays before its last image, so that a run which is to be stopped never ends by itself, however slow the stopping is.
 KILLED = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
 sys.path.insert(0, {root!r})
 import edgeseg
 from edgeseg.benches.accuracy import State, evaluate

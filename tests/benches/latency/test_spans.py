@@ -65,3 +65,16 @@ def test_chain_of_engines_on_a_device_is_observed_from_end_to_end(tmp_path, monk
     result = chain.run({"x": np.ones((1, 4), np.float32)}, ["y"], spans)
     assert np.array_equal(result.tensors["y"], np.full((1, 4), 3, np.float32))
     assert (spans.take()["sam"], spans.clocks) == (1.0, {"sam": DEVICE_CLOCK})
+
+
+def test_what_is_run_more_than_once_is_summed_and_copies_between_are_no_graphs():
+    spans, start_s = Spans(), time.perf_counter()
+    for name in ("upload", "vit", "upload", "vit", "score", "download", "score", "download"):
+        with spans.step(name, None):
+            time.sleep(0.002)
+    elapsed_ms = (time.perf_counter() - start_s) * 1e3
+    found = spans.take()
+    assert list(found) == ["upload", "graphs", "vit", "score", "download"]
+    assert all(value >= 3.9 for value in found.values())
+    assert found["graphs"] >= found["vit"] + found["score"]
+    assert found["upload"] + found["graphs"] + found["download"] <= elapsed_ms

@@ -21,6 +21,7 @@ from edgeseg.calibration.sensitivity.verb import REPORT_FILE
 from edgeseg.chains import Chains
 from edgeseg.errors import BuildError, BundleError, InputError
 from edgeseg.pipelines import get_pipeline
+from edgeseg.pipelines.base import EmbeddedClasses
 from edgeseg.reference import check_chains
 from edgeseg.selection import Request, choose
 from tests.calibration.photo_bundle import write_photos
@@ -179,6 +180,13 @@ def test_options_that_say_nothing_are_refused(bundle, words, found):
     with pytest.raises(InputError, match=found):
         run(bundle.path, *words)
     assert Bundle.open(bundle.path).precisions() == ("fp32",)
+
+
+@pytest.mark.parametrize("named", [(), ("--classes", "cat")])
+def test_classes_that_are_no_embeddings_are_refused(bundle, tmp_path, monkeypatch, named):
+    monkeypatch.setattr(EmbeddedClasses, "stored", {})
+    with pytest.raises(InputError, match="its classes are no embeddings"):
+        run(bundle.path, "--precision", "mixed", "--images", tmp_path / "photos", *named)
 
 
 def test_training_classes_that_are_no_texts_are_refused(bundle):

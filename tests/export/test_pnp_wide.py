@@ -1,0 +1,74 @@
+"""NVIDIA's compiler, ahead of time, on BLIP-large's graphs at their true widths, with fewer blocks."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from edgeseg.bundle import Bundle
+from edgeseg.export import bundle as exporter
+from edgeseg.export.nets.blip_itm import BlipItm, ItmConfig
+from edgeseg.export.nets.blip_vit import BlipViT, VitConfig
+from edgeseg.export.recipe import preset
+
+pytestmark = [pytest.mark.torch, pytest.mark.onnx, pytest.mark.tensorrt, pytest.mark.slow]
+
+TARGET, CANVAS = "sm89", (336, 336)
+BLOCKS, TEXT_BLOCKS, WORDS = 2, 3, 3000
+
+
+def checkpoint(folder):
+    """Two blocks of the image encoder and three of the text encoder, the map from the second, and a vocabulary."""
+    torch.manual_seed(0)
+    parts = {
+        "visual_encoder.": BlipViT(VitConfig(depth=BLOCKS)),
+        "": BlipItm(ItmConfig(depth=TEXT_BLOCKS, words=WORDS)),
+    }
+    state = {}
+    for prefix, network in parts.items():
+        for name, value in network.state_dict().items():
+            drawn = torch.randn(value.shape) * (1.5 / max(value.shape[1:].numel(), 1) ** 0.5)
+            state[prefix + name] = drawn if value.ndim > 1 else value
+    torch.save({"model": state}, folder / "blip.pth")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "picture", "of", *(f"word{i}" for i in range(WORDS - 9))]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n", "utf-8")
+    return exporter.Checkpoint(folder / "blip.pth", text_encoder=folder)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """The bundle, fp32 and fp16."""
+    from edgeseg.calibration.quantize import quantize_bundle
+
+    folder = tmp_path_factory.mktemp("wide")
+    recipe = preset("pnp-ovss")
+    recipe = replace(recipe, options=recipe.options | {"layer": 1})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporter, "preset_names", lambda: ["pnp-ovss"])
+        patch.setattr(exporter, "preset", lambda name: recipe)
+        made = exporter.export_bundle(checkpoint(folder), [CANVAS], folder / "wide.bundle")
+    quantize_bundle(made, lambda *_: None)
+    return Bundle.open(made.path)
+
+
+@pytest.mark.parametrize(("name", "fused"), [("blip_vit", BLOCKS), ("blip_itm_cam", 2), ("score", 0)])
+def test_the_compiler_takes_the_graph_and_fuses_its_plain_attentions(wide, tmp_path, name, fused):
+    """In the text encoder the block below the map has two of them; the others give their weights to the gradient."""
+    from edgeseg.backends import get_backend
+    from edgeseg.engines.compiler import Job
+    from edgeseg.engines.layers import summary
+    from edgeseg.engines.tensorrt_rtx import TensorRTRTXCompiler
+
+    compiler = TensorRTRTXCompiler(get_backend("tensorrt_rtx").probe(), (TARGET,))
+    spec, target = wide.graph(name, "fp16", CANVAS), tmp_path / "made.engine"
+    layers = summary(compiler.compile(Job(wide.graph_files(spec), spec, target, tmp_path), lambda *_: None).layers)
+    assert target.stat().st_size > 1000
+    assert layers["layers"] > 0
+    assert layers["fused_attentions"] == fused
+
+
+def test_half_precision_passes_the_gate(wide):
+    from edgeseg.engines.gate import check
+
+    _, report = check(wide, "onnxruntime", "fp16", (CANVAS,), shown=False)
+    assert not report.failures
