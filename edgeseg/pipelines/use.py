@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,19 +13,11 @@ from edgeseg.pipelines.sam import PromptedPipeline, finite, refuse, whole
 from edgeseg.placement import Placement
 from edgeseg.schema import Manifest, Size
 from edgeseg.segmentation import Masks
+from edgeseg.segments.aggregate import ClassedSegments
 from edgeseg.segments.automatic import AutomaticOptions, generate
 from edgeseg.segments.embedding import SegmentEmbedder
 from edgeseg.segments.pooling import fixed_weights
-from edgeseg.segments.sam import SamRunner, small_masks
-
-if TYPE_CHECKING:
-    from edgeseg.segments.segments import Segments
-
-SHARPNESS = np.float32(100)
-"""What a mask's logits are multiplied by: a pixel is inside a segment or not, and not by half."""
-
-WHOLE = np.float32(1e-4)
-"""Weight of the photo as one segment: it decides where no segment is, and hardly anything elsewhere."""
+from edgeseg.segments.sam import SamRunner
 
 
 class UsePipeline(PromptedPipeline):
@@ -60,30 +51,15 @@ class UsePipeline(PromptedPipeline):
         return Masks(tensors["prompt_masks"][:, 0], tensors["class_probs"][0], names, placement)
 
     def look(self, chain: Chain, image: Mapping[str, Array], look: Look) -> Seen:
-        """Masks of everything in the photo, each once, and their classes. Raises InputError, BackendError."""
+        """Masks of everything in the photo and their classes. Raises InputError, BackendError."""
         no_settings(look)
-        vocabulary, manifest = look.vocabulary, self._manifest
+        recipe, vocabulary = self._manifest.recipe, look.vocabulary
         text = self.vocabulary_feed(vocabulary.embeddings, vocabulary.overlap, look.top_k)["text"]
-        runner = SamRunner(chain, manifest, look.observer)
-        # At the size of small masks: crops and the small-region rule are for `edgeseg segments`.
-        changes = {"crop_layers": 0, "min_region_area": 0}
-        options = AutomaticOptions.of(manifest.recipe.get("automatic", {}), changes)
-        segments = generate(runner, look.rgb, options)
-        embedder = SegmentEmbedder(chain, manifest, look.observer)
-        probabilities = embedder.scored(image["image_clip"], segments.runs, runner.placement, text)
-        logits, probabilities = self._composable(runner, segments, probabilities)
-        tensors = {"prompt_masks": logits[:, None], "class_probs": probabilities[None]}
-        evidence = self.evidence(tensors, vocabulary.names, look.placement)
-        return Seen(evidence, runner.steps.timings_ms | embedder.steps.timings_ms)
-
-    def _composable(self, runner: SamRunner, segments: Segments, probabilities: Array) -> tuple[Array, Array]:
-        """Rows whose sum is the score of a pixel: the segments, and the photo as one; (Q, h, w) and (Q, C)."""
-        logits = small_masks(runner, segments) * SHARPNESS
-        keep = segments.runs.areas() > 0
-        probabilities = probabilities * np.append(keep, 1)[:, None].astype(np.float32)
-        if self._manifest.recipe.get("uncovered") == "whole":
-            probabilities[-1] *= WHOLE
-        else:
-            probabilities[-1] = 0
-        everywhere = np.full((1, *logits.shape[1:]), SHARPNESS, np.float32)
-        return np.concatenate((logits, everywhere)), probabilities
+        runner = SamRunner(chain, self._manifest, look.observer)
+        segments = generate(runner, look.rgb, AutomaticOptions.of(recipe.get("automatic", {}), {}))
+        embedder = SegmentEmbedder(chain, self._manifest, look.observer)
+        probabilities = embedder.scored(image["image_clip"], segments.runs, look.placement, text)
+        finite({"class_probs": probabilities}, ("class_probs",))
+        rest = probabilities[-1] if recipe.get("uncovered") == "whole" else None
+        found = ClassedSegments(segments.runs, probabilities[:-1], rest, vocabulary.names, look.placement)
+        return Seen(found, runner.steps.timings_ms | embedder.steps.timings_ms)

@@ -19,7 +19,6 @@ from edgeseg.segments.scaling import MaskScaler
 
 if TYPE_CHECKING:
     from edgeseg.schema import Manifest
-    from edgeseg.segments.segments import Segments
 
 Float32 = npt.NDArray[np.float32]
 
@@ -52,7 +51,7 @@ class SamRunner:
 
     Attributes:
         placement: of the photo that was embedded last. `steps`: of the chain, which knows how long the graphs took.
-        batch, points: prompts per run of the decoder, and points per prompt. `cells`: (c, c), the size of small masks.
+        batch, points: prompts per run of the decoder, and points per prompt.
     """
 
     placement: Placement
@@ -65,8 +64,6 @@ class SamRunner:
         decoder = self.steps.graph(DECODER)
         shape = next(spec.shape for spec in decoder.inputs if spec.name == "points")
         self.batch, self.points = int(shape[0]), int(shape[1])
-        masks = next(spec.shape for spec in decoder.outputs if spec.name == "prompt_masks")
-        self.cells = int(masks[2]), int(masks[3])
 
     def embed(self, rgb: npt.NDArray[np.uint8]) -> Placement:
         """Run the encoder on an (H, W, 3) photo; the embedding stays where the engines run."""
@@ -104,14 +101,3 @@ class SamRunner:
                 found = "its masks' scores are not finite numbers"
                 raise BackendError("make masks", found, "check the engine with `edgeseg verify`")
             yield Prompted(*arrays)
-
-
-def small_masks(runner: SamRunner, segments: Segments) -> Float32:
-    """(N, c, c) logits over the canvas of automatic masks of the photo embedded last, each asked for again."""
-    made = [np.zeros((0, 1, 1), np.float32)]
-    start = 0
-    for prompted in runner.at_points(segments.points):
-        count = len(prompted.masks)
-        made.append(prompted.masks[np.arange(count), segments.answer[start : start + count]])
-        start += count
-    return np.concatenate(made[1:]) if len(segments) else np.zeros((0, *runner.cells), np.float32)

@@ -118,16 +118,21 @@ def test_a_photo_becomes_a_label_map(small_use):
     assert segments.embeddings.shape == (len(segments), 48)
 
 
-def test_labels_are_those_of_exact_aggregation(small_use):
-    """The label map is made from small masks; from the masks at the photo's size it is the same but for rounding."""
-    from edgeseg.segments.aggregate import label_map
-
+def test_labels_are_those_of_the_segments_by_themselves(small_use):
     with edgeseg.open(small_use.path, "onnxruntime", threads=1) as segmenter:
-        result = segmenter(photo("china"), ["roof", "tree", "sky", "lake"])
-        segments = segmenter.segments(photo("china"))
-    probabilities = result.masks.arrays()["class_probs"]
-    exact = label_map(segments.runs, probabilities[:-1], probabilities[-1])
-    assert (exact == result.labels).mean() > 0.999
+        words = segmenter.vocabulary(["roof", "tree", "sky", "lake"])
+        result, segments = segmenter(photo("china"), words), segmenter.segments(photo("china"))
+    scale = small_use.manifest.recipe["logit_scale"]
+    logits = scale * segments.embeddings @ words.embeddings.T
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    arrays = result.masks.arrays()
+    np.testing.assert_allclose(arrays["class_probs"], shares, atol=1e-4)
+    assert np.array_equal(arrays["counts"], segments.runs.counts)
+    covered = np.any([segments.runs.mask(i) for i in range(len(segments))], axis=0)
+    total = sum(segments.runs.mask(i)[..., None] * shares[i] for i in range(len(segments)))
+    assert (total.argmax(axis=2) == result.labels)[covered].mean() > 0.999
+    assert (result.labels[~covered] == arrays["whole_probs"].argmax()).all()
 
 
 def test_given_masks_are_embedded(small_use):

@@ -5,7 +5,7 @@ import pytest
 
 from edgeseg.errors import InputError
 from edgeseg.placement import Placement, place
-from edgeseg.segments.aggregate import covers, label_map
+from edgeseg.segments.aggregate import ClassedSegments, covers
 from edgeseg.segments.automatic import AutomaticOptions, crop_boxes
 from edgeseg.segments.nms import suppress
 from edgeseg.segments.pooling import AreaPooling, fixed_weights
@@ -186,24 +186,55 @@ def test_fixed_segments_cover_every_patch_once():
     np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-5)
 
 
-def test_a_pixel_has_the_mean_of_the_segments_that_cover_it():
+def classed(runs, probabilities, whole):
+    place = Placement(runs.size, runs.size, runs.size, True, None)
+    names = tuple(map(str, range(probabilities.shape[1])))
+    return ClassedSegments(runs, probabilities, None if whole is None else np.array(whole, np.float32), names, place)
+
+
+def overlapping():
     masks = np.zeros((4, 4, 6), bool)
     masks[0, :, :4] = masks[1, :, 2:5] = True
     masks[2, 0, 0] = True  # masks[3] is empty
     probabilities = np.array([[0.6, 0.4, 0], [0.1, 0.9, 0], [0, 0.45, 0.55], [0, 0, 1]], np.float32)
-    runs = encode_all(masks, (4, 6))
-    labels = label_map(runs, probabilities, np.array([0, 0, 1], np.float32))
-    assert labels[1].tolist() == [0, 0, 1, 1, 1, 2]
-    assert labels[0, 0] == 1  # (0.3, 0.425, 0.275)
-    assert label_map(runs, probabilities, None)[1, 5] == 65535
-    expected = [65535, 65535, 1, 1, 1, 65535]
-    assert label_map(runs, probabilities, None, threshold=0.61)[1].tolist() == expected
+    return encode_all(masks, (4, 6)), probabilities
+
+
+def test_a_pixel_has_the_mean_of_the_segments_that_cover_it():
+    runs, probabilities = overlapping()
+    found = classed(runs, probabilities, [0, 0, 1]).compose()
+    assert found.labels[1].tolist() == [0, 0, 1, 1, 1, 2]
+    assert found.labels[0, 0] == 1  # (0.3, 0.425, 0.275)
+    assert found.areas.tolist() == [7, 13, 4]
+    assert found.best is None
     numbers, members = covers(runs)
     assert numbers.shape == (4, 6)
     assert sorted(members) == [[], [0], [0, 1], [0, 2], [1]]
 
 
+def test_a_pixel_below_the_threshold_or_without_a_segment_has_no_class():
+    runs, probabilities = overlapping()
+    without = classed(runs, probabilities, None)
+    assert without.compose().labels[1].tolist() == [0, 0, 1, 1, 1, 65535]
+    found = without.compose(0.61)
+    assert found.labels[1].tolist() == [65535, 65535, 1, 1, 1, 65535]
+    assert found.best[1].tolist() == pytest.approx([0.6, 0.6, 0.65, 0.65, 0.9, 0])
+    assert found.areas.tolist() == [0, 12, 0]
+    assert classed(runs, probabilities, [0.7, 0.3, 0]).compose(0.61).labels[1, 5] == 0
+
+
+def test_scores_are_those_of_the_labels():
+    runs, probabilities = overlapping()
+    one = classed(runs, probabilities, [0, 0, 1])
+    scores = np.concatenate([rows for _, _, rows in one.scores()])
+    assert scores.shape == (4, 6, 3)
+    np.testing.assert_allclose(scores[0, 0], (0.3, 0.425, 0.275), rtol=1e-6)
+    assert (scores.argmax(axis=2) == one.compose().labels).all()
+    assert set(one.arrays()) == {"counts", "starts", "class_probs", "whole_probs"}
+
+
 def test_no_segment_leaves_the_photo_as_one():
     runs = encode_all(np.zeros((0, 3, 3), bool), (3, 3))
     none = np.zeros((0, 2), np.float32)
-    assert (label_map(runs, none, np.array([0.2, 0.8], np.float32)) == 1).all()
+    assert (classed(runs, none, [0.2, 0.8]).compose().labels == 1).all()
+    assert (classed(runs, none, None).compose().labels == 65535).all()
