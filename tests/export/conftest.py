@@ -61,6 +61,14 @@ def small_use(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def small_sam(tmp_path_factory):
+    """The bundle of a small SAM."""
+    from tests.export.small_use import write_small_sam
+
+    return write_small_sam(tmp_path_factory.mktemp("small-sam"))
+
+
+@pytest.fixture(scope="session")
 def mobile_bundle(tmp_path_factory, shared):
     """The bundle of MobileSAM's published weights; takes half a minute, once a session."""
     from edgeseg.export.bundle import Checkpoint, export_bundle

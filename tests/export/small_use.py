@@ -35,3 +35,9 @@ def write_small_use(folder):
     parts = use.load_clip(path, dict(clip().state_dict()), recipe())
     model = use.UseModel(parts, load(folder, authors()), RECIPE)
     return export_loaded(Loaded(Checkpoint(path, sam=folder / "small.pth"), recipe(), model), [], folder / "use.bundle")
+
+
+def write_small_sam(folder):
+    """The bundle of the small SAM by itself."""
+    model = load(folder, authors())
+    return export_loaded(Loaded(Checkpoint(folder / "small.pth"), RECIPE, model), [], folder / "sam.bundle")

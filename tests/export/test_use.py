@@ -178,3 +178,40 @@ def test_a_bundle_without_sam_has_no_segments(tmp_path):
 
     with pytest.raises(BundleError, match="the bundle has no SAM"):
         SamRunner(Chain([]), manifest())
+
+
+def labelled(folder):
+    """A photo whose left half is one class and whose right half another."""
+    from PIL import Image
+
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
+    rgb = photo("china")[:96, :128]
+    Image.fromarray(rgb).save(folder / "images/a.png")
+    Image.fromarray(np.repeat(np.array([0, 1], np.uint8), 64)[None].repeat(96, axis=0)).save(folder / "labels/a.png")
+    (folder / "classes.txt").write_text("roof\nsky")
+    return folder
+
+
+def test_mask_recall_stands_beside_the_scores(small_use, tmp_path, capsys):
+    words = ["bench", "accuracy", str(small_use.path), "--dataset", "folder", "--root", str(labelled(tmp_path / "set"))]
+    words += ["--backend", "onnxruntime", "--threads", "1"]
+    assert main([*words, "--mask-recall", "2,4", "--json"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert "miou_percent" in body["scores"]["detectron2"]
+    assert body["mask_recall"]["segments"] == "connected components of one class, of at least 100 pixels"
+    assert [row["points_per_side"] for row in body["mask_recall"]["grids"]] == [2, 4]
+    assert all(row["segments"] == 2 and row["masks"] > 0 for row in body["mask_recall"]["grids"])
+    assert main([*words, "--mask-recall", "2", "--against", "precision=fp32"]) == InputError.exit_code
+    assert "leave one of the two out" in capsys.readouterr().err
+
+
+def test_sam_by_itself_has_mask_recall_and_no_scores(small_sam, tmp_path, capsys):
+    words = ["bench", "accuracy", str(small_sam.path), "--dataset", "folder", "--root", str(labelled(tmp_path / "set"))]
+    words += ["--backend", "onnxruntime", "--threads", "1"]
+    assert main([*words, "--mask-recall", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "mask recall, IoU 0.5 to 0.95, grid 2x2: " in said
+    assert "mIoU" not in said
+    assert main(words) == BundleError.exit_code
+    assert "a bundle of the family 'sam' knows no classes" in capsys.readouterr().err
