@@ -24,7 +24,7 @@ from .ranges import SCHEMA, Ranges
 from .sites import require_sites
 from .tap import Sink, TappedChain, sites_of
 
-NEVER = frozenset({"score", "rank", "text", "head", "aggregate", "blip_itm_cam"})
+NEVER = frozenset({"score", "rank", "text", "head", "aggregate", "blip_itm_cam", "sam_decoder", "use_head"})
 """Graphs without layers to quantize: in `head`, the fusion and the mask decoder, and in `aggregate`, LMSeg's decoder,
 rounding moves masks; a gradient, as in `blip_itm_cam`, is a difference of what is nearly equal."""
 
