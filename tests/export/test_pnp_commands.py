@@ -1,6 +1,7 @@
 """PnP-OVSS measured by the commands that measure every family: its settings, and a list of classes for each photo."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from PIL import Image
 import edgeseg
 from edgeseg.benches.report import read_result
 from edgeseg.benches.report.overlays import run_again
+from edgeseg.bundle import Bundle
 from edgeseg.cli import main
-from edgeseg.errors import InputError
+from edgeseg.errors import GateError, InputError
 from tests.export import small_blip
 from tests.test_docs import keys, section
 
@@ -96,3 +98,20 @@ def test_stopping_early_is_measured_against_all_rounds(bundle, folder, capsys):
     _, row = section("json.md", "edgeseg bench rejection").split("A row:")
     assert keys(row) == list(body["rows"][0])
     assert main(["bench", *map(str, words), "--vary", "early_stop=1", "--top-k", "2"]) == InputError.exit_code
+
+
+def test_int8_that_misses_the_gate_is_refused_and_can_be_repaired(tmp_path, folder, capsys, monkeypatch):
+    """Of the image encoder, the only graph that has int8; with such weights all of its blocks go back."""
+    made = small_blip.export_small(tmp_path, monkeypatch).path
+    assert main(["quantize", str(made), "--precision", "int8", "--images", str(folder / "images")]) == 0
+    build = ["build", str(made), "--backend", "onnxruntime", "--precision", "int8"]
+    assert main(build) == GateError.exit_code
+    said = capsys.readouterr().err
+    assert re.search(r"cam of blip_itm_cam at 96x96: cosine 0\.\d+, at least 0\.99 wanted", said)
+    assert "build with --repair" in said
+    assert main([*build, "--repair"]) == 0
+    found = Bundle.open(made).manifest
+    assert {engine.graph for engine in found.engines if engine.precision == "int8"} >= {"blip_vit", "blip_itm_cam"}
+    words = ["--precision", "mixed", "--images", str(folder / "images")]
+    assert main(["quantize", str(made), *words]) == InputError.exit_code
+    assert "its classes are no embeddings" in capsys.readouterr().err
