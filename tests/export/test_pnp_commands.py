@@ -8,11 +8,14 @@ import pytest
 from PIL import Image
 
 import edgeseg
+from edgeseg.benches.latency.classes import stand_in
+from edgeseg.benches.model.cost import count
 from edgeseg.benches.report import read_result
 from edgeseg.benches.report.overlays import run_again
 from edgeseg.bundle import Bundle
 from edgeseg.cli import main
 from edgeseg.errors import GateError, InputError
+from edgeseg.pipelines.pnp_captions import captions
 from tests.export import small_blip
 from tests.test_docs import keys, section
 
@@ -98,6 +101,19 @@ def test_stopping_early_is_measured_against_all_rounds(bundle, folder, capsys):
     _, row = section("json.md", "edgeseg bench rejection").split("A row:")
     assert keys(row) == list(body["rows"][0])
     assert main(["bench", *map(str, words), "--vary", "early_stop=1", "--top-k", "2"]) == InputError.exit_code
+
+
+def test_cost_is_that_of_the_captions_of_so_many_classes(bundle, capsys):
+    found = {}
+    for classes in (2, 10):
+        body = answer(capsys, "model", bundle, "--count-only", "--count", classes)
+        found[classes] = {row["graph"]: row["macs"]["total"] for row in body["graphs"]}
+    assert found[2]["blip_vit"] == found[10]["blip_vit"]
+    opened = Bundle.open(bundle)
+    spec, words = opened.graph("blip_itm_cam", "fp32", (96, 96)), stand_in(opened, 2)
+    tokens = captions(words, words.names, 40).ids.shape[1]
+    wanted = count(opened.file(spec.file), {"I": 1, "B": 1, "T": tokens}).total_macs
+    assert found[2]["blip_itm_cam"] == wanted < found[10]["blip_itm_cam"]
 
 
 def test_int8_that_misses_the_gate_is_refused_and_can_be_repaired(tmp_path, folder, capsys, monkeypatch):

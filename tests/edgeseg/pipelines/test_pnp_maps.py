@@ -33,7 +33,8 @@ def test_labels_are_those_of_the_authors_code(shared, data, blur, background):
 
 
 def test_cells_below_a_share_of_the_range_are_zero():
-    np.testing.assert_array_equal(cut(np.array([[[1.0, 1.5, 3.0]]], np.float32), 0.5), [[[0, 0, 3]]])
+    maps = np.array([[[1.0, 1.9, 2.0, 3.0]]], np.float32)
+    np.testing.assert_array_equal(cut(maps, 0.5), [[[0, 0, 2, 3]]])
 
 
 def test_interpolation_keeps_the_corners():
