@@ -66,6 +66,8 @@ def test_three_classes_are_not_few():
 def test_labels_are_numbers_of_the_whole_class_list():
     maps = made(MAPS, (2, 3), ("a", "b", "c"), blur=0.0)
     some = ClassMaps(maps.maps, np.array([2, 0]), maps.names, maps.placement, maps.settings)
+    ((_, _, scores),) = some.scores()
+    assert scores[1].tolist() == [[2, 0, 0], [0, 0, 0], [0, 0, 4]]
     composed = some.compose()
     assert composed.labels[1].tolist() == [0, NONE_LABEL, 2]
     assert composed.areas.tolist() == [1, 0, 1]
