@@ -12,7 +12,8 @@ import click
 import numpy as np
 
 import edgeseg
-from edgeseg.cli.options import ClassRequest, engine_options, resolve_classes
+from edgeseg.cli.class_lists import read_class_lists
+from edgeseg.cli.options import ClassRequest, engine_options, parse_settings, resolve_classes
 from edgeseg.cli.terminal import Report, progress_bar
 from edgeseg.errors import InputError
 from edgeseg.segmenter import Segmenter
@@ -55,6 +56,8 @@ _AGAINST_KEYS = ("bundle", "backend", "precision")
 @click.option("--resize", type=click.Choice(["recipe", "none"]), default="recipe", show_default=True)
 @click.option("--canvas", metavar="HxW", help="Default: the smallest that holds the image.")
 @click.option("--threshold", type=float, help="Pixels whose best score is below it are none of the classes.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the bundle's family.")
+@click.option("--class-lists", type=PATH, help="JSON: image name → its classes among all.")
 @click.option("--classes", metavar="NAMES", help="Prompts instead of the data set's: one for each class, in its order.")
 @click.option("--file", type=PATH, help="The same, from a text file: one a line.")
 @click.option("--vocabulary", type=PATH, help="The same, from a file that `edgeseg vocab` wrote.")
@@ -101,7 +104,8 @@ class _Run:
     def parse(cls, options: dict[str, Any], shown: bool) -> _Run:
         found = open_dataset(options["name"], options["root"], options["split"], options["layout"])
         resize = None if options["resize"] == "recipe" else options["resize"]
-        how = Options(options["threshold"], resize, parse_canvas(options["canvas"]))
+        settings, lists = parse_settings(options["settings"]), read_class_lists(options["class_lists"])
+        how = Options(options["threshold"], resize, parse_canvas(options["canvas"]), settings, lists)
         dataset = found.first(options["limit"]) if options["limit"] else found
         classes = _classes(options, found)
         kept = options["per_image"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgeseg.errors import InputError
 
-from .forms import FORMS, IMAGES, SCHEMA, kind_of
+from .forms import ASKED, FORMS, IMAGES, SCHEMA, kind_of
 from .shape import misfit
 
 LIMIT_BYTES = 1 << 26
@@ -88,7 +88,8 @@ def read_result(path: Path, number: int = 1) -> Result:
     if kind is None:
         known = "bench accuracy, latency, model and compare, and demo"
         raise InputError(asked, f"it is of the command {body['command']!r}, and reports know {known}", _TODO)
-    found = misfit(body, FORMS[kind]) or (_images_misfit(body) if kind == "accuracy" else None)
+    asked_for = {name: form for name, form in ASKED.items() if name in body}
+    found = misfit(body, FORMS[kind] | asked_for) or (_images_misfit(body) if kind == "accuracy" else None)
     if found:
         raise InputError(asked, f"{found}, so it is damaged or not of this version", "measure again")
     return Result(number, path.name, kind, body)

@@ -44,6 +44,8 @@ def test_results_are_numbered_as_given(tmp_path):
         ({"measurements": []}, "measurements is empty, so it is damaged"),
         ({"environment": {}}, "environment has no 'edgeseg'"),
         ({"model": None}, "model is no text"),
+        ({"settings": {"rounds": 2}}, "settings.rounds is no text"),
+        ({"class_lists": []}, "class_lists is no text"),
     ],
 )
 def test_other_content_is_refused(tmp_path, change, words):
