@@ -21,9 +21,10 @@ from edgeseg.vocabulary.classes import data_lines, dataset_classes
 from edgeseg.vocabulary.maker import TOKENIZER_FILE, TOKENIZERS
 
 from . import text_encoders
-from .checkpoint import StateDict, as_floats, file_digest, open_checkpoint
+from .checkpoint import as_floats, file_digest
 from .families import FAMILIES, check_canvases
 from .graphs import GraphPlan
+from .inputs import Checkpoint, opened
 from .onnx_file import WeightFile, export_graph, graph_file_name
 from .recipe import Recipe, preset, preset_names
 from .reference import CLASSES, IMAGES, Flushed, UInt8, photo_on, reference_image, write_case
@@ -31,21 +32,6 @@ from .text_encoders import TextEncoder
 
 FOLDER = "graphs/fp32"
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint on disk; its tensors or the user's `family` choose its recipe, `hub` says where it came from.
-
-    `text_encoder` is where the text encoder's own weights are, for a recipe whose kind has them elsewhere; `sam` where
-    the SAM is that a CLIP needs in front to make a USE.
-    """
-
-    path: Path
-    family: str | None = None
-    hub: str | None = None
-    text_encoder: Path | None = None
-    sam: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -80,14 +66,14 @@ def export_bundle(
         CheckpointError, DownloadError, InputError, BundleError, StorageError: nothing is left behind.
     """
     check_canvases(sizes, _possible(checkpoint.family))
-    opened = _opened(checkpoint)
-    recipe = choose_recipe(checkpoint, opened)
-    if checkpoint.sam is not None and recipe.family != "use":
+    state = opened(checkpoint)
+    recipe = choose_recipe(checkpoint, state)
+    for option, path in checkpoint.beside.items() if recipe.family != "use" else ():
         found = f"a checkpoint of the family {recipe.family} embeds no masks of another's SAM"
-        raise InputError(f"use --sam {checkpoint.sam}", found, "leave --sam out")
+        raise InputError(f"use --{option} {path}", found, f"leave --{option} out")
     check_canvases(sizes, [recipe.family])  # before the weights are read
-    model = FAMILIES[recipe.family].load(checkpoint.path, as_floats(checkpoint.path, opened), recipe)
-    del opened
+    model = FAMILIES[recipe.family].load(checkpoint.path, as_floats(checkpoint.path, state), recipe)
+    del state
     loaded = Loaded(checkpoint, recipe, model)
     return export_loaded(loaded, sizes, output, overwrite, progress, photos=photos)
 
@@ -119,19 +105,11 @@ def export_loaded(
     return Bundle.open(output)
 
 
-def _opened(checkpoint: Checkpoint) -> StateDict:
-    """The checkpoint's tensors and, with `sam.` before their names, those of the SAM in front of it."""
-    state = open_checkpoint(checkpoint.path)
-    if checkpoint.sam is not None:
-        state |= {f"sam.{name}": value for name, value in open_checkpoint(checkpoint.sam).items()}
-    return state
-
-
 def _source(checkpoint: Checkpoint, recipe: Recipe, text: TextEncoder | None) -> Source:
     """Where the weights come from; what lies beside the checkpoint is named with its licence."""
     licence = f"{recipe.licence}; text encoder: {text.source.licence}" if text and text.source else recipe.licence
-    if checkpoint.sam is not None:
-        licence += f"; {checkpoint.sam.name}: sha256 {file_digest(checkpoint.sam)}"
+    for path in checkpoint.beside.values():
+        licence += f"; {path.name}: sha256 {file_digest(path)}"
     return Source(checkpoint.path.name, file_digest(checkpoint.path), checkpoint.hub, licence)
 
 

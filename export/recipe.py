@@ -21,7 +21,7 @@ OPTIONS = {
     "lmseg": {"side", "taps", "pooling", "names", "prompts", "sam"},
     "pnp-ovss": {"layer", "head", "seed", "caption"},
     "sam": {"decoder_heads", "prompting", "automatic"},
-    "use": {"clip_scale", "surgery", "uncovered", "sam"},
+    "use": {"clip_scale", "surgery", "levels", "merged", "class_token", "temperature", "uncovered", "sam"},
 }
 
 

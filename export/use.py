@@ -1,6 +1,7 @@
 """USE's entry: CLIP's file becomes the encoder of patches, the head of segments, the scoring and the text encoder.
 
-The segments are SAM's, whose file is given beside CLIP's: its tensors stand in one state dict, under `sam.`.
+The segments are SAM's, whose file is given beside CLIP's: its tensors stand in one state dict, under `sam.`. With a
+DINOv2 beside them, the encoder is the paper's, see `use_taps`.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from torch import Tensor, nn
 from edgeseg.errors import CheckpointError, InputError
 from edgeseg.schema import ImageTransform, Size
 
-from . import clip_file, reference, sam
+from . import clip_file, reference, sam, use_taps
 from .checkpoint import StateDict, check_state, scalars_as
 from .ebseg import CLIP_MEAN, CLIP_STD
 from .graphs import GraphPlan
-from .nets.clip import ClipText
+from .nets.clip import ClipConfig, ClipText
 from .nets.segment_anything import SegmentAnything
 from .nets.use import DenseClip, SegmentHead, SegmentScore
 from .recipe import Recipe, preset
@@ -31,7 +32,7 @@ from .recipe import Recipe, preset
 KEYS = "its keys begin with visual.conv1, visual.transformer, text_projection"
 ENCODER = "CLIP"
 
-IMAGE = "image_clip"
+IMAGE, DINO_IMAGE = "image_clip", "image_dino"
 SAM = "sam."
 MOST_CLASSES = 1024
 MOST_SEGMENTS = 1024
@@ -45,8 +46,8 @@ class ClipParts:
     """What a CLIP becomes.
 
     Attributes:
-        encoder: image → patches (1, L, C). `head`, `text`: see `nets`. `scale`: of the cosines.
-        patch: side of a patch, pixels of the encoder's input. `embedding`: D.
+        encoder: image → patches (1, L, C), or two images. `head`, `text`: see `nets`. `scale`: of the cosines.
+        patch: side of a patch, pixels of the encoder's input. `embedding`: D. `trained`: no weight was drawn.
     """
 
     encoder: nn.Module
@@ -55,6 +56,7 @@ class ClipParts:
     scale: float
     patch: int
     embedding: int
+    trained: bool = True
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,15 @@ def clip_sizes(state: Mapping[str, Tensor]) -> tuple[int, int]:
 
 
 def fits(state: Mapping[str, Tensor], recipe: Recipe) -> bool:
-    """Whatever its sizes: a CLIP needs no training for this."""
-    return True
+    """A CLIP of any sizes; with a DINOv2 only a recipe that reads it."""
+    return recipe.options["levels"] > 0 or not any(name.startswith(use_taps.DINO) for name in state)
 
 
 def transforms(recipe: Recipe) -> dict[str, ImageTransform]:
-    """The two network inputs, by name."""
-    return sam.transforms(recipe) | {IMAGE: ImageTransform(CLIP_MEAN, CLIP_STD, recipe.options["clip_scale"])}
+    """The network inputs, by name."""
+    scale = recipe.options["clip_scale"]
+    made = sam.transforms(recipe) | {IMAGE: ImageTransform(CLIP_MEAN, CLIP_STD, scale)}
+    return made | ({DINO_IMAGE: ImageTransform(sam.MEAN, sam.STD, scale)} if recipe.options["levels"] else {})
 
 
 def load(path: Path, state: StateDict, recipe: Recipe) -> UseModel:
@@ -113,19 +117,35 @@ def _prompting(path: Path, state: StateDict, recipe: Recipe) -> Recipe:
 
 
 def load_clip(path: Path, state: StateDict, recipe: Recipe) -> ClipParts:
-    """CLIP's part of `load`."""
+    """CLIP's part of `load`, DINOv2 and what is trained on both among it."""
+    others = (use_taps.DINO, use_taps.TRAINED)
+    clip, temperature = {k: v for k, v in state.items() if not k.startswith(others)}, recipe.options["temperature"]
     try:
-        config = clip_file.image_config(state, recipe.options["surgery"])
-        with torch.device("meta"):
-            encoder = DenseClip(config)
-        tower, text_state = clip_file.text_tower(state)
-        scale = math.exp(float(state["logit_scale"].reshape(())))
+        config = clip_file.image_config(clip, recipe.options["surgery"])
+        tower, text_state = clip_file.text_tower(clip)
+        scale = 1 / temperature if temperature else math.exp(float(clip["logit_scale"].reshape(())))
+        made = use_taps.load(path, state, recipe) if recipe.options["levels"] else _dense(path, clip, config)
     except (LookupError, ValueError, ArithmeticError, RuntimeError) as error:
         found = f"the tensors that tell the model's sizes are missing or odd ({error})"
         raise CheckpointError(f"read the checkpoint {path}", found, "give a whole CLIP checkpoint") from error
-    _fill(path, encoder.trunk, clip_file.image_state(state, config))
     _fill(path, tower, text_state)
-    return ClipParts(encoder.eval(), SegmentHead().eval(), tower, scale, config.patch, config.embedding)
+    return ClipParts(made.encoder, made.head, tower, scale, config.patch, config.embedding, made.trained)
+
+
+@dataclass(frozen=True)
+class _Dense:
+    """As `use_taps.Tapped`; there is nothing to train."""
+
+    encoder: DenseClip
+    head: SegmentHead
+    trained: bool = True
+
+
+def _dense(path: Path, state: StateDict, config: ClipConfig) -> _Dense:
+    with torch.device("meta"):
+        encoder = DenseClip(config)
+    _fill(path, encoder.trunk, clip_file.image_state(state, config))
+    return _Dense(encoder.eval(), SegmentHead().eval())
 
 
 def _fill(path: Path, network: nn.Module, state: StateDict) -> None:
@@ -152,9 +172,9 @@ def resolved(model: UseModel, recipe: Recipe) -> dict[str, Any]:
         **sam.resolved(model.masks, model.prompting),
         "patches": _side(model, recipe) ** 2,
         "clip_scale": options["clip_scale"],
-        "surgery": options["surgery"],
-        "uncovered": options["uncovered"],
+        **{name: options[name] for name in ("surgery", "levels", "merged", "class_token", "uncovered")},
         "logit_scale": round(model.clip.scale, 4),
+        "trained": model.clip.trained,
     }
 
 
@@ -173,10 +193,11 @@ def plans(model: UseModel, recipe: Recipe, canvas: Size) -> list[GraphPlan]:
     classes = {"segment_embedding": {0: "S"}, "text": {0: "C"}, "class_probs": {1: "S", 2: "C"}}
     many = {"S": (1, 64, MOST_SEGMENTS)}
     inputs, rows = ["patch_embedding", "segment_weights"], ["segment_embedding"]
+    images = [name for name in transforms(recipe) if name != sam.IMAGE]
     score, axes = SegmentScore(model.clip.scale), many | {"C": (1, 150, MOST_CLASSES)}
     return [
         *sam.plans(model.masks, model.prompting, canvas),
-        GraphPlan("use_encoder", model.clip.encoder, canvas, [IMAGE], ["patch_embedding"]),
+        GraphPlan("use_encoder", model.clip.encoder, canvas, images, ["patch_embedding"]),
         GraphPlan("use_head", model.clip.head, canvas, inputs, rows, segments, many),
         GraphPlan("score", score, None, [*rows, "text"], ["class_probs"], classes, axes),
     ]

@@ -85,6 +85,9 @@ def read_result(path: Path, number: int = 1) -> Result:
         found = f"its schema is {body['schema']} and this edgeseg knows {SCHEMA}"
         raise InputError(asked, found, "take the edgeseg that wrote it, or measure again")
     kind = kind_of(body)
+    if kind == "accuracy" and "mask_recall" in body and "scores" not in body:
+        found = "it holds the mask recall of a SAM alone, of which reports have no section"
+        raise InputError(asked, found, "leave it out of the report")
     if kind is None:
         known = "bench accuracy, latency, model and compare, and demo"
         raise InputError(asked, f"it is of the command {body['command']!r}, and reports know {known}", _TODO)

@@ -58,7 +58,7 @@ class UsePipeline(PromptedPipeline):
         runner = SamRunner(chain, self._manifest, look.observer)
         segments = generate(runner, look.rgb, AutomaticOptions.of(recipe.get("automatic", {}), {}))
         embedder = SegmentEmbedder(chain, self._manifest, look.observer)
-        probabilities = embedder.scored(image["image_clip"], segments.runs, look.placement, text)
+        probabilities = embedder.scored(image, segments.runs, look.placement, text)
         finite({"class_probs": probabilities}, ("class_probs",))
         rest = probabilities[-1] if recipe.get("uncovered") == "whole" else None
         found = ClassedSegments(segments.runs, probabilities[:-1], rest, vocabulary.names, look.placement)

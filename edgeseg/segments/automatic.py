@@ -1,7 +1,8 @@
 """Masks of everything in a photo: SAM asked at a grid of points, its answers filtered, duplicates dropped.
 
 The rules and their order are those of segment-anything's generator; so are the defaults. What differs is the work:
-a mask is brought to the photo's size only if its scores let it live, and only where it can be positive.
+a mask is brought to the photo's size only if its scores and the better masks let it live, and only where it can be
+positive.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ import numpy.typing as npt
 
 from edgeseg.errors import InputError
 from edgeseg.schema import Size
+from edgeseg.segments.candidates import Answer, Candidate, Crop, Rules, kept
 from edgeseg.segments.nms import suppress
 from edgeseg.segments.prompts import grid
 from edgeseg.segments.regions import without_small
 from edgeseg.segments.runs import encode, encode_all
 from edgeseg.segments.sam import Prompted, SamRunner
-from edgeseg.segments.scaling import MaskScaler
+from edgeseg.segments.scaling import Box
 from edgeseg.segments.segments import Segments
 
 UInt8 = npt.NDArray[np.uint8]
-Crop = tuple[int, int, int, int]
 Progress = Callable[[int, int], None]
 
 SLACK = 0.2
@@ -86,30 +87,6 @@ class AutomaticOptions:
         return cls(**{name: value for name, value in recipe.items() if name in known} | given)
 
 
-@dataclass(frozen=True, eq=False)
-class _Candidate:
-    """A mask that passed; its pixels are packed eight to a byte."""
-
-    bits: UInt8
-    shape: Size
-    top: int
-    left: int
-    box: tuple[int, int, int, int]  # left, top, right, bottom; right and bottom are the last pixels inside
-    iou: float
-    stability: float
-    point: tuple[float, float]
-    answer: int
-
-    def mask(self, size: Size, crop: Crop) -> npt.NDArray[np.bool_]:
-        """In the frame of the photo."""
-        height, width = self.shape
-        made = np.zeros(size, bool)
-        rows, columns = crop[1] + self.top, crop[0] + self.left
-        inside = np.unpackbits(self.bits, count=height * width).reshape(height, width)
-        made[rows : rows + height, columns : columns + width] = inside
-        return made
-
-
 def generate(runner: SamRunner, rgb: UInt8, options: AutomaticOptions, progress: Progress | None = None) -> Segments:
     """The masks of a photo (H, W, 3), best first; none is a result too.
 
@@ -120,16 +97,13 @@ def generate(runner: SamRunner, rgb: UInt8, options: AutomaticOptions, progress:
         progress: called with the points asked so far and in all.
     """
     size: Size = (rgb.shape[0], rgb.shape[1])
-    found: list[tuple[_Candidate, Crop]] = []
+    found: list[tuple[Candidate, Crop]] = []
     boxes = crop_boxes(size, options.crop_layers, options.crop_overlap_ratio)
     asked = _Counter(sum(_per_side(options, layer) ** 2 for _, layer in boxes), progress)
     for crop, layer in boxes:
         left, top, right, bottom = crop
         runner.embed(np.ascontiguousarray(rgb[top:bottom, left:right]))
-        candidates = list(_in_crop(runner, (crop, size), _per_side(options, layer), options, asked))
-        scores = np.array([one.iou for one in candidates])
-        kept = suppress(_boxes(candidates), scores, options.box_nms_threshold)
-        found += [(candidates[i], crop) for i in kept]
+        found += [(one, crop) for one in _in_crop(runner, (crop, size), _per_side(options, layer), options, asked)]
     if len(boxes) > 1:
         areas = np.array([(crop[2] - crop[0]) * (crop[3] - crop[1]) for _, crop in found], np.float64)
         moved = np.array([_moved(one, crop) for one, crop in found]).reshape(-1, 4)
@@ -169,20 +143,21 @@ class _Counter:
 
 def _in_crop(
     runner: SamRunner, where: tuple[Crop, Size], per_side: int, options: AutomaticOptions, asked: _Counter
-) -> Iterator[_Candidate]:
-    """The masks of one crop that pass the filters, in the crop's frame, before duplicates are dropped."""
+) -> list[Candidate]:
+    """The masks of one crop, in the crop's frame, each once, best first."""
     crop, size = where
     points = grid(per_side) * np.array([crop[2] - crop[0], crop[3] - crop[1]])
-    scaler, start = None, 0
+    answers, scaler, start = list[Answer](), runner.scaler(), 0
     for prompted in runner.at_points(points):
-        scaler = scaler or runner.scaler(prompted)
         for prompt, mask in _promising(prompted, options):
             x, y = points[start + prompt]
-            made = _candidate(scaler, prompted, (prompt, mask), options, (float(x), float(y)))
-            if made is not None and not _touches(made.box, crop, size):
-                yield made
+            logits = prompted.masks[prompt, mask]
+            part, (outer, inner) = scaler.part(logits, -options.stability_offset), scaler.bounds(logits)
+            answers.append(Answer(part, outer, inner, float(prompted.iou[prompt, mask]), (float(x), float(y)), mask))
         start += len(prompted.iou)
         asked.add(len(prompted.iou))
+    rules = Rules(options.stability_threshold, options.stability_offset, options.box_nms_threshold)
+    return kept(answers, scaler, rules, lambda box: not _touches(box, crop, size))
 
 
 def _promising(prompted: Prompted, options: AutomaticOptions) -> Iterator[tuple[int, int]]:
@@ -194,56 +169,25 @@ def _promising(prompted: Prompted, options: AutomaticOptions) -> Iterator[tuple[
     return ((int(prompt), int(mask)) for prompt, mask in np.argwhere(good))
 
 
-def _candidate(
-    scaler: MaskScaler,
-    prompted: Prompted,
-    place: tuple[int, int],
-    options: AutomaticOptions,
-    point: tuple[float, float],
-) -> _Candidate | None:
-    """A mask at the photo's size, if it is stable there."""
-    offset = options.stability_offset
-    window = scaler.window(prompted.masks[place], -offset)
-    below = int(np.count_nonzero(window.values > -offset))
-    stability = float(np.float32(np.count_nonzero(window.values > offset) / below)) if below else math.nan
-    if options.stability_threshold > 0 and not stability >= options.stability_threshold:
-        return None
-    inside = window.values > 0
-    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    box = (0, 0, 0, 0)
-    if len(rows):
-        left, top = window.left + int(columns[0]), window.top + int(rows[0])
-        box = (left, top, window.left + int(columns[-1]), window.top + int(rows[-1]))
-    iou = float(prompted.iou[place])
-    height, width = inside.shape
-    return _Candidate(
-        np.packbits(inside), (height, width), window.top, window.left, box, iou, stability, point, place[1]
-    )
-
-
-def _touches(box: tuple[int, int, int, int], crop: Crop, size: Size) -> bool:
+def _touches(box: Box, crop: Crop, size: Size) -> bool:
     """Whether a box touches an edge of its crop that is no edge of the photo: its mask goes on outside."""
     moved = (box[0] + crop[0], box[1] + crop[1], box[2] + crop[0], box[3] + crop[1])
     edges = zip(moved, crop, (0, 0, size[1], size[0]), strict=True)
     return any(abs(side - inner) <= EDGE and abs(side - outer) > EDGE for side, inner, outer in edges)
 
 
-def _boxes(candidates: list[_Candidate]) -> npt.NDArray[np.float32]:
-    return np.array([one.box for one in candidates], np.float32).reshape(-1, 4)
-
-
-def _moved(one: _Candidate, crop: Crop) -> list[int]:
+def _moved(one: Candidate, crop: Crop) -> list[int]:
     return [side + crop[i % 2] for i, side in enumerate(one.box)]
 
 
-def _segments(found: list[tuple[_Candidate, Crop]], size: Size) -> Segments:
-    points = [(one.point[0] + crop[0], one.point[1] + crop[1]) for one, crop in found]
+def _segments(found: list[tuple[Candidate, Crop]], size: Size) -> Segments:
+    points = [(one.answer.point[0] + crop[0], one.answer.point[1] + crop[1]) for one, crop in found]
     return Segments(
         runs=encode_all((one.mask(size, crop) for one, crop in found), size),
-        iou=np.array([one.iou for one, _ in found], np.float32),
+        iou=np.array([one.answer.iou for one, _ in found], np.float32),
         stability=np.array([one.stability for one, _ in found], np.float32),
         points=np.array(points, np.float32).reshape(-1, 2),
-        answer=np.array([one.answer for one, _ in found], np.int8),
+        answer=np.array([one.answer.number for one, _ in found], np.int8),
     )
 
 

@@ -44,17 +44,17 @@ class SegmentEmbedder:
         self._patches = next(int(spec.shape[1]) for spec in head.inputs if spec.name == "segment_weights")
         self._most = head.axes["S"][2]
 
-    def embeddings(self, image: Array, runs: Runs, placement: Placement) -> Float32:
+    def embeddings(self, images: Mapping[str, Array], runs: Runs, placement: Placement) -> Float32:
         """(N + 1, D) unit rows, the last one of the photo as one segment; an empty mask's row is zero.
 
         Args:
-            image: (1, 3, h, w), the network input image_clip.
+            images: the network inputs of use_encoder, (1, 3, h, w), by name; others may be among them.
             runs: N masks at the size of the photo.
             placement: of the photo.
         """
         pooling = AreaPooling(placement, self._patches)
         weights = np.concatenate((pooling.weights(runs), pooling.whole()))
-        patches = self.steps.run(ENCODER, self.steps.upload({"image_clip": image}))
+        patches = self.steps.run(ENCODER, self.steps.upload(self._own(images)))
         parts = [weights[start : start + self._most] for start in range(0, len(weights), self._most)]
         made = [self._run(HEAD, patches, {"segment_weights": part})["segment_embedding"] for part in parts]
         rows = np.concatenate([self.steps.download(tensor) for tensor in made]).astype(np.float32)
@@ -64,13 +64,16 @@ class SegmentEmbedder:
         rows[weights.sum(axis=1) == 0] = 0
         return rows
 
-    def scored(self, image: Array, runs: Runs, placement: Placement, text: Array) -> Float32:
+    def scored(self, images: Mapping[str, Array], runs: Runs, placement: Placement, text: Array) -> Float32:
         """(N + 1, C) class probabilities, the last row of the photo as one segment. `text`: (C, D) unit rows."""
-        rows = self.embeddings(image, runs, placement)
+        rows = self.embeddings(images, runs, placement)
         parts = [rows[start : start + self._most] for start in range(0, len(rows), self._most)]
         classes = self.steps.upload({"text": text})
         made = [self._run(SCORE, classes, {"segment_embedding": part})["class_probs"] for part in parts]
         return np.concatenate([self.steps.download(tensor)[0] for tensor in made])
+
+    def _own(self, images: Mapping[str, Array]) -> dict[str, Array]:
+        return {spec.name: images[spec.name] for spec in self.steps.graph(ENCODER).inputs}
 
     def _run(self, graph: str, there: Mapping[str, Tensor], arrays: dict[str, Array]) -> dict[str, Tensor]:
         return self.steps.run(graph, {**there, **self.steps.upload(arrays)})

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeseg.backends.base import Array
 from edgeseg.chain import Chain, Observer
 from edgeseg.errors import InputError
 from edgeseg.placement import place
@@ -17,6 +18,7 @@ from edgeseg.schema import Manifest, size_text
 from edgeseg.segments.automatic import AutomaticOptions, Progress, generate
 from edgeseg.segments.embedding import SegmentEmbedder
 from edgeseg.segments.runs import Runs
+from edgeseg.segments.sam import IMAGE as SAM_IMAGE
 from edgeseg.segments.sam import SamRunner
 from edgeseg.segments.segments import Segments, given
 from edgeseg.vocabulary.recipe import TextRecipe
@@ -58,7 +60,11 @@ def find_segments(
         return segments
     placement = place((rgb.shape[0], rgb.shape[1]), manifest.canvases, manifest.recipe)
     small = resize_rgb(rgb, placement.valid)
-    image = preprocess(small, placement.valid, manifest.images["image_clip"], placement.canvas)
-    rows = SegmentEmbedder(chain, manifest, observer).embeddings(image, segments.runs, placement)
+    images: dict[str, Array] = {
+        name: preprocess(small, placement.valid, transform, placement.canvas)
+        for name, transform in manifest.images.items()
+        if name != SAM_IMAGE
+    }
+    rows = SegmentEmbedder(chain, manifest, observer).embeddings(images, segments.runs, placement)
     encoder = TextRecipe.read(manifest.recipe).encoder(manifest.source.sha256)
     return replace(segments, embeddings=rows[:-1], encoder=encoder)

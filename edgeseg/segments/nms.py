@@ -17,16 +17,33 @@ def suppress(
         threshold: a box goes whose intersection over union with a better one that stays is larger.
     """
     boxes = np.asarray(boxes, np.float32)
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     left = np.argsort(-np.asarray(scores), kind="stable")
     kept: list[int] = []
     while len(left):
         best, left = left[0], left[1:]
         kept.append(int(best))
-        sides = np.minimum(boxes[best, 2:], boxes[left, 2:]) - np.maximum(boxes[best, :2], boxes[left, :2])
-        shared = sides.clip(min=0).prod(axis=1)
-        union = areas[best] + areas[left] - shared
-        # Two boxes without area are neither alike nor not: both stay.
-        over = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-        left = left[~(over.astype(np.float64) > threshold)]  # float32 against the exact threshold, as there
+        left = left[~(overlaps(boxes[best], boxes[left]) > threshold)]
     return np.array(kept, np.intp)
+
+
+def overlaps(box: npt.NDArray[np.float32], boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Intersection over union of a box (4,) with others (N, 4), to be held against an exact threshold."""
+    shared = intersections(box, boxes)
+    union = areas(box) + areas(boxes) - shared
+    # Two boxes without area are neither alike nor not: both stay.
+    quotients = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    made: npt.NDArray[np.float64] = quotients.astype(np.float64)  # of float32, as torchvision has it
+    return made
+
+
+def intersections(box: npt.NDArray[np.float32], boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(N,) areas that a box shares with others (N, 4)."""
+    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+    made: npt.NDArray[np.float32] = sides.clip(min=0).prod(axis=1)
+    return made
+
+
+def areas(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Of boxes (..., 4)."""
+    made: npt.NDArray[np.float32] = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    return made

@@ -64,6 +64,7 @@ class SamRunner:
         decoder = self.steps.graph(DECODER)
         shape = next(spec.shape for spec in decoder.inputs if spec.name == "points")
         self.batch, self.points = int(shape[0]), int(shape[1])
+        self._cells = int(next(spec.shape for spec in decoder.outputs if spec.name == "prompt_masks")[-1])
 
     def embed(self, rgb: npt.NDArray[np.uint8]) -> Placement:
         """Run the encoder on an (H, W, 3) photo; the embedding stays where the engines run."""
@@ -82,9 +83,9 @@ class SamRunner:
         """Masks in boxes (N, 4), left, top, right, bottom in pixels of the photo, batch by batch."""
         return self._decode(*box_prompts(boxes, self.placement, self.points))
 
-    def scaler(self, prompted: Prompted) -> MaskScaler:
-        """What brings these masks to the photo's size."""
-        return MaskScaler(self.placement, prompted.masks.shape[-1])
+    def scaler(self) -> MaskScaler:
+        """What brings masks of the photo that was embedded last to its size."""
+        return MaskScaler(self.placement, self._cells)
 
     def _decode(self, points: Float32, labels: Float32) -> Iterator[Prompted]:
         assert self._embedding is not None, "embed a photo first"

@@ -16,6 +16,21 @@ from edgeseg.placement import Placement
 
 Float32 = npt.NDArray[np.float32]
 Span = tuple[int, int]
+Box = tuple[int, int, int, int]  # left, top, right, bottom; right and bottom are the last pixels inside
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What is needed of a small mask to know where its resized logits exceed a limit.
+
+    Attributes:
+        rows, columns: first and past-the-last pixel that can; at least one.
+        cells: the logits that these pixels read.
+    """
+
+    rows: Span
+    columns: Span
+    cells: Float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,17 +55,38 @@ class MaskScaler:
         sides = zip(placement.original, placement.valid, placement.canvas, strict=True)
         self._rows, self._columns = (_Axis(cells, *side) for side in sides)
 
-    def window(self, logits: Float32, limit: float) -> Window:
-        """The part of a mask, (cells, cells), where the resized logits can exceed `limit`; at least one pixel.
+    def part(self, logits: Float32, limit: float) -> Part:
+        """The part of a mask, (cells, cells), where the resized logits can exceed `limit`.
 
         A resized value is a weighted mean of cells, so it stays below the limit where all of its cells do.
         """
-        over: npt.NDArray[np.bool_] = logits > limit
-        rows, columns = self._rows.reach(np.any(over, axis=1)), self._columns.reach(np.any(over, axis=0))
-        left, right = self._rows.operator(rows), self._columns.operator(columns)
-        small = logits[self._rows.cells(rows), self._columns.cells(columns)]
-        values = np.asarray(left @ small @ right.T, np.float32)
-        return Window(rows[0], columns[0], values)
+        rows, columns = self._reach(logits > limit)
+        return Part(rows, columns, logits[self._rows.cells(rows), self._columns.cells(columns)].copy())
+
+    def bounds(self, logits: Float32) -> tuple[Box, Box | None]:
+        """Two boxes between which that of the resized mask lies, where logits are positive; without resizing it.
+
+        Pixels that read no positive cell are outside. Those that read the middle of 3x3 positive cells and nothing else
+        than these are inside; None if there is none.
+        """
+        over: npt.NDArray[np.bool_] = logits > 0
+        rows, columns = self._reach(over)
+        outer = (columns[0], rows[0], columns[1] - 1, rows[1] - 1)
+        wide = over[:, :-2] & over[:, 1:-1] & over[:, 2:]
+        middles = wide[:-2] & wide[1:-1] & wide[2:]
+        down = self._rows.certain(np.flatnonzero(middles.any(axis=1)) + 1)
+        across = self._columns.certain(np.flatnonzero(middles.any(axis=0)) + 1)
+        inner = None if down is None or across is None else (across[0], down[0], across[1], down[1])
+        return outer, inner
+
+    def _reach(self, over: npt.NDArray[np.bool_]) -> tuple[Span, Span]:
+        return self._rows.reach(np.any(over, axis=1)), self._columns.reach(np.any(over, axis=0))
+
+    def window(self, part: Part) -> Window:
+        """The logits of a part at the photo's size."""
+        left, right = self._rows.operator(part.rows), self._columns.operator(part.columns)
+        values = np.asarray(left @ part.cells @ right.T, np.float32)
+        return Window(part.rows[0], part.columns[0], values)
 
 
 class _Axis:
@@ -72,6 +108,16 @@ class _Axis:
         last = int(np.searchsorted(self._first, places[-1], side="right"))
         first = min(first, len(self._first) - 1)
         return first, max(last, first + 1)
+
+    def certain(self, places: npt.NDArray[np.intp]) -> Span | None:
+        """First and last pixel that reads the first, or the last, of these middles of three cells and no fourth one."""
+        if not len(places):
+            return None
+        low = int(np.searchsorted(self._first, places[0] - 1, side="left"))
+        high = int(np.searchsorted(self._last, places[-1] + 1, side="right")) - 1
+        if low >= len(self._last) or high < 0 or self._last[low] > places[0] + 1 or self._first[high] < places[-1] - 1:
+            return None
+        return low, high
 
     def cells(self, pixels: Span) -> slice:
         """The cells that these pixels read."""

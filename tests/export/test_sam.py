@@ -139,10 +139,10 @@ def ours(bundle, rgb, points, boxes):
     sam_runner.embed(rgb)
 
     def full(prompted, masks):
-        scaler = sam_runner.scaler(prompted)
+        scaler = sam_runner.scaler()
         for prompt in prompted.masks:
             for logits in prompt[masks]:
-                picture, window = np.zeros(rgb.shape[:2], bool), scaler.window(logits, 0.0)
+                picture, window = np.zeros(rgb.shape[:2], bool), scaler.window(scaler.part(logits, 0.0))
                 height, width = window.values.shape
                 picture[window.top : window.top + height, window.left : window.left + width] = window.values > 0
                 yield picture

@@ -5,6 +5,9 @@ import shutil
 import onnx
 import pytest
 
+from edgeseg.cli import main
+from edgeseg.errors import BuildError
+
 pytestmark = [pytest.mark.torch, pytest.mark.onnx]
 
 # Of the operators that onnx-tensorrt lists for TensorRT 8.6 and 10.3, those with no restriction that matters here.
@@ -25,6 +28,19 @@ def test_every_graph_is_of_operators_that_tensorrt_reads(small_use):
         assert model.opset_import[0].version == 17
         axes = [len(value.type.tensor_type.shape.dim) for value in model.graph.value_info]
         assert max(axes) <= MOST_AXES, spec.name
+
+
+@pytest.mark.slow
+def test_encoders_become_int8_and_all_graphs_pass_the_gate_in_fp16(small_use, tmp_path, capsys):
+    shutil.copytree(small_use.path, tmp_path / "a.bundle")  # it is other tests' too
+    path = str(tmp_path / "a.bundle")
+    assert main(["quantize", path, "--precision", "fp16"]) == 0
+    assert main(["build", path, "--backend", "onnxruntime", "--precision", "fp16"]) == 0
+    capsys.readouterr()
+    assert main(["quantize", path, "--precision", "int8"]) == 0
+    assert "2 graphs in int8; score, text stay fp32; sam_decoder, use_head stay fp16" in capsys.readouterr().out
+    assert main(["build", path, "--backend", "onnxruntime", "--precision", "int8"]) == BuildError.exit_code
+    assert "got fp32 in 2 of 2 convolutions" in capsys.readouterr().err
 
 
 @pytest.mark.slow

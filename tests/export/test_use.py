@@ -11,8 +11,9 @@ from torch.nn import functional as F
 import edgeseg
 from edgeseg.cli import main
 from edgeseg.errors import BundleError, CheckpointError, InputError
-from edgeseg.export import bundle, clip_file, use
+from edgeseg.export import clip_file, use
 from edgeseg.export.bundle import Checkpoint, export_bundle
+from edgeseg.export.inputs import opened
 from edgeseg.segments.finder import Wish
 from edgeseg.segments.runs import encode_all
 from tests.export.small_sam import RECIPE, authors, load
@@ -83,7 +84,7 @@ def test_clip_and_sam_come_from_two_files(tmp_path, monkeypatch):
     theirs = clip().state_dict()
     torch.save(theirs, tmp_path / "a.pth")
     alone = load(tmp_path, authors())
-    both = bundle._opened(Checkpoint(tmp_path / "a.pth", sam=tmp_path / "small.pth"))
+    both = opened(Checkpoint(tmp_path / "a.pth", sam=tmp_path / "small.pth"))
     with pytest.raises(CheckpointError, match="no preset has a SAM of width 64; give a file of mobile-sam"):
         use.load(tmp_path / "a.pth", both, recipe())
     monkeypatch.setattr(use, "preset", lambda _: RECIPE)

@@ -1,5 +1,7 @@
 """Photos free of terms, and segment-anything's own generator of masks with MobileSAM's weights."""
 
+from typing import Any
+
 
 def photo(name):
     """(H, W, 3) uint8 RGB: scikit-learn's "china", or one of scikit-image's by its name."""
@@ -10,11 +12,15 @@ def photo(name):
     return load_sample_image("china.jpg") if name == "china" else np.asarray(getattr(data, name)())
 
 
-def generate(checkpoint, rgb, **options):
-    """The authors' masks, in their order, as they give them with `output_mode="uncompressed_rle"`."""
+def generator(model: Any, **options: Any) -> Any:
+    """The authors' generator of a model of theirs; masks as "uncompressed_rle"."""
     from segment_anything import SamAutomaticMaskGenerator
 
+    return SamAutomaticMaskGenerator(model, output_mode="uncompressed_rle", **options)
+
+
+def generate(checkpoint, rgb, **options):
+    """The authors' masks of a photo, in their order."""
     from tests.reference.mobile_sam import mobile_sam
 
-    made = SamAutomaticMaskGenerator(mobile_sam(checkpoint), output_mode="uncompressed_rle", **options)
-    return made.generate(rgb)
+    return generator(mobile_sam(checkpoint), **options).generate(rgb)

@@ -42,7 +42,8 @@ def test_a_window_is_the_authors_mask_where_it_can_be_positive(size):
         canvas = interpolate(torch.from_numpy(logits)[None, None], (256, 256), mode="bilinear")
         valid = canvas[..., : where.valid[0], : where.valid[1]]
         expected = interpolate(valid, size, mode="bilinear")[0, 0].numpy()
-        window = MaskScaler(where, 64).window(logits, -1.0)
+        scaler = MaskScaler(where, 64)
+        window = scaler.window(scaler.part(logits, -1.0))
         found = np.full(size, -2.0, np.float32)
         height, width = window.values.shape
         part = found[window.top : window.top + height, window.left : window.left + width] = window.values
@@ -54,7 +55,8 @@ def test_a_window_is_the_authors_mask_where_it_can_be_positive(size):
 
 
 def test_a_mask_without_a_positive_cell_has_a_window_of_one_pixel():
-    window = MaskScaler(placement(50, 70), 64).window(np.full((64, 64), -9.0, np.float32), -1.0)
+    scaler = MaskScaler(placement(50, 70), 64)
+    window = scaler.window(scaler.part(np.full((64, 64), -9.0, np.float32), -1.0))
     assert window.values.shape == (1, 1)
     assert window.values[0, 0] < -8
 
@@ -231,6 +233,9 @@ def test_scores_are_those_of_the_labels():
     np.testing.assert_allclose(scores[0, 0], (0.3, 0.425, 0.275), rtol=1e-6)
     assert (scores.argmax(axis=2) == one.compose().labels).all()
     assert set(one.arrays()) == {"counts", "starts", "class_probs", "whole_probs"}
+    tall = classed(encode_all(np.eye(70, 3, dtype=bool)[None], (70, 3)), np.ones((1, 1), np.float32), [0])
+    tiles = {y.start: rows[..., 0].any() for y, _, rows in tall.scores()}
+    assert tiles == {0: True, 32: False, 64: False}
 
 
 def test_no_segment_leaves_the_photo_as_one():
