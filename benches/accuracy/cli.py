@@ -52,6 +52,7 @@ _AGAINST_KEYS = ("bundle", "backend", "precision")
 @click.option("--resize", type=click.Choice(["recipe", "none"]), default="recipe", show_default=True)
 @click.option("--canvas", metavar="HxW", help="Default: the smallest that holds the image.")
 @click.option("--threshold", type=float, help="Pixels whose best score is below it are none of the classes.")
+@click.option("--top-k", type=int, help="Reject classes early, as `edgeseg run` does: only this many are left.")
 @click.option("--classes", metavar="NAMES", help="Prompts instead of the data set's: one for each class, in its order.")
 @click.option("--file", type=PATH, help="The same, from a text file: one a line.")
 @click.option("--vocabulary", type=PATH, help="The same, from a file that `edgeseg vocab` wrote.")
@@ -96,7 +97,7 @@ class _Run:
     def parse(cls, options: dict[str, Any], shown: bool) -> _Run:
         found = open_dataset(options["name"], options["root"], options["split"], options["layout"])
         resize = None if options["resize"] == "recipe" else options["resize"]
-        how = Options(options["threshold"], resize, parse_canvas(options["canvas"]))
+        how = Options(options["threshold"], resize, parse_canvas(options["canvas"]), options["top_k"])
         dataset = found.first(options["limit"]) if options["limit"] else found
         classes = _classes(options, found)
         kept = options["per_image"]

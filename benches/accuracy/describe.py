@@ -37,6 +37,7 @@ def describe_run(segmenter: Segmenter, dataset: Dataset, options: Options) -> di
         "resize": rule,
         "canvas": options.canvas and size_text(options.canvas),
         "threshold": options.threshold,
+        **({} if options.top_k is None else {"top_k": options.top_k}),
     }
 
 

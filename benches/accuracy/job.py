@@ -34,11 +34,13 @@ class Options:
         threshold: pixels whose best score is below it are none of the classes; the background, where there is one.
         resize: "none" leaves images as large as they are; None follows the bundle's recipe.
         canvas: the (H, W) to use; None takes the smallest that fits.
+        top_k: so many classes are left by a family that rejects some early; None rejects none.
     """
 
     threshold: float | None = None
     resize: str | None = None
     canvas: Size | None = None
+    top_k: int | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class Worker:
     def _segment(self, number: int, rgb: npt.NDArray[np.uint8], item: Item) -> tuple[Int32, bool]:
         """Columns of the matrix, and whether the image went in exactly; an error names the image's file."""
         options, vocabulary = self.job.options, self.job.sides[number].vocabulary
-        placing: dict[str, Any] = {"resize": options.resize, "canvas": options.canvas}
+        placing: dict[str, Any] = {"resize": options.resize, "canvas": options.canvas, "top_k": options.top_k}
         try:
             result = self.segmenters[number](rgb, vocabulary, options.threshold, **placing)
         except InputError as error:

@@ -108,6 +108,7 @@ def belongs_to(job: Job, segmenters: Sequence[Segmenter]) -> dict[str, str]:
         "resize rule": options.resize or "the recipe's",
         "canvas": size_text(options.canvas),
         "threshold": repr(options.threshold),
+        "classes left early": repr(options.top_k),
         "processor": cpu_model(),
         "edgeseg": edgeseg.__version__,
         "packages": " ".join(f"{name} {version}" for name, version in package_versions().items()),

@@ -92,6 +92,8 @@ def _about(body: Mapping[str, Any]) -> Iterator[str]:
     yield f"how images went in: resize {rule['mode']}{f' ({rest})' if rest else ''}{canvas}"
     if body["threshold"]:
         yield f"pixels with a best score below {body['threshold']} are none of the classes"
+    if "top_k" in body:
+        yield f"classes were rejected early, all but {body['top_k']}"
     if worst:
         yield f"worst image: {worst['key']}, {worst['correct_percent']:.2f} % of its pixels right"
     yield from body["notes"]

@@ -129,7 +129,8 @@ def _job(segmenter: Segmenter, dataset: Dataset, body: dict[str, Any]) -> Job:
     vocabulary = segmenter.vocabulary(dataset.prompts if same else body["prompts"], overlap)
     resize = "none" if (body["resize"] or {}).get("mode") == "none" else None
     canvas = parse_size(body["canvas"]) if body["canvas"] else None
-    return Job(dataset, (side(segmenter, vocabulary),), Options(body["threshold"], resize, canvas), None)
+    options = Options(body["threshold"], resize, canvas, body.get("top_k"))
+    return Job(dataset, (side(segmenter, vocabulary),), options, None)
 
 
 def _picture(worker: Worker, index: int, result: Result) -> Picture:

@@ -34,7 +34,7 @@ def differences(a: Result, b: Result) -> tuple[Difference, ...]:
 
 
 def settings(a: Result, b: Result) -> tuple[Difference, ...]:
-    """What was asked differently of the two: image, canvas, classes, threads, threshold."""
+    """What was asked differently of the two: image, canvas, classes, threads, threshold, classes left early."""
     return between(_settings(a.body), _settings(b.body))
 
 
@@ -59,7 +59,8 @@ def surroundings(body: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _settings(body: Mapping[str, Any]) -> dict[str, str]:
-    found = {name: body[name] for name in ("threads", "in_order", "canvas", "threshold", "resize") if name in body}
+    asked = "threads", "in_order", "canvas", "threshold", "top_k", "resize"
+    found = {name: body[name] for name in asked if name in body}
     found |= {f"image {name}": body["image"][name] for name in ("size", "resized", "canvas") if "image" in body}
     found |= {"prompts": f"a list of {len(body['prompts'])} {_digest(body['prompts'])}"} if "prompts" in body else {}
     return {name: NOTHING if value is None else str(value) for name, value in found.items()}

@@ -68,6 +68,7 @@ def test_finished_run_is_not_run_again(segmenter, dataset, tmp_path):
         ({"options": Options(threshold=0.5)}, "threshold was None, is 0.5"),
         ({"options": Options(resize="none")}, "resize rule was the recipe's, is none"),
         ({"options": Options(canvas=(64, 96))}, "canvas was any, is 64x96"),
+        ({"options": Options(top_k=2)}, "classes left early was None, is 2"),
         ({"overlap": {"cat": False}}, "vocabulary was"),
         ({"limit": 3}, "list of images was"),
     ],
