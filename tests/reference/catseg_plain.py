@@ -91,7 +91,12 @@ def clip_maps(model, image):
 
     visual, sizes = model.clip.visual, model.config.clip
     shape = CLIPVisionCfg(
-        layers=sizes.trunk, width=sizes.width, head_width=64, patch_size=sizes.patch, image_size=int(image.shape[-1])
+        layers=sizes.trunk,
+        width=sizes.width,
+        head_width=64,
+        mlp_ratio=sizes.hidden / sizes.width,
+        patch_size=sizes.patch,
+        image_size=int(image.shape[-1]),
     )
     with torch.device("meta"):
         tower = _build_vision_tower(sizes.embedding, shape, quick_gelu=True)
