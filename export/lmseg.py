@@ -103,7 +103,7 @@ def load(path: Path, state: StateDict, recipe: Recipe) -> LMSeg:
 def detect(state: Mapping[str, Tensor], recipe: Recipe) -> LMSegConfig:
     """Every size that the tensors tell; the recipe gives what they do not."""
     options = recipe.options
-    clip = _clip(state)
+    clip = _clip(state, options["clip_head"])
     sam = _sam(state) if "sam.pos_embed" in state else None
     early, late = options["taps"]
     if not 0 <= early < late < clip.trunk - 1:
@@ -124,7 +124,7 @@ def _count(state: Mapping[str, Tensor], prefix: str) -> int:
     return len({match[1] for name in state if (match := re.match(re.escape(prefix) + r"\.(\d+)\.", name))})
 
 
-def _clip(state: Mapping[str, Tensor]) -> ClipConfig:
+def _clip(state: Mapping[str, Tensor], head: int) -> ClipConfig:
     visual = f"{CLIP}.visual"
     width, patch = clip_sizes(state)
     side = math.isqrt(state[f"{visual}.positional_embedding"].shape[0] - 1)
@@ -132,7 +132,7 @@ def _clip(state: Mapping[str, Tensor]) -> ClipConfig:
         raise ValueError("CLIP's position table is not square")
     return ClipConfig(
         width=width,
-        heads=width // 64,  # CLIP's heads are 64 wide in every published size
+        heads=width // head,
         patch=patch,
         grid=side,
         trunk=_count(state, f"{visual}.transformer.resblocks"),

@@ -18,7 +18,7 @@ else:
 # Family → the keys of its recipes' table `options`.
 OPTIONS = {
     "ebseg": {"clip_scale", "decoder_heads", "ensemble"},
-    "lmseg": {"side", "taps", "pooling", "names", "prompts", "sam"},
+    "lmseg": {"side", "taps", "clip_head", "pooling", "names", "prompts", "sam"},
     "pnp-ovss": {"layer", "head", "seed", "caption"},
     "sam": {"decoder_heads", "prompting", "automatic"},
     "use": {"clip_scale", "surgery", "levels", "merged", "class_token", "temperature", "uncovered", "sam"},

@@ -58,6 +58,7 @@ _AGAINST_KEYS = ("bundle", "backend", "precision")
 @click.option("--threshold", type=float, help="Pixels whose best score is below it are none of the classes.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the bundle's family.")
 @click.option("--class-lists", type=PATH, help="JSON: image name → its classes among all.")
+@click.option("--top-k", type=int, help="Reject classes early, as `edgeseg run` does: only this many are left.")
 @click.option("--classes", metavar="NAMES", help="Prompts instead of the data set's: one for each class, in its order.")
 @click.option("--file", type=PATH, help="The same, from a text file: one a line.")
 @click.option("--vocabulary", type=PATH, help="The same, from a file that `edgeseg vocab` wrote.")
@@ -105,7 +106,8 @@ class _Run:
         found = open_dataset(options["name"], options["root"], options["split"], options["layout"])
         resize = None if options["resize"] == "recipe" else options["resize"]
         settings, lists = parse_settings(options["settings"]), read_class_lists(options["class_lists"])
-        how = Options(options["threshold"], resize, parse_canvas(options["canvas"]), settings, lists)
+        canvas, top_k = parse_canvas(options["canvas"]), options["top_k"]
+        how = Options(options["threshold"], resize, canvas, settings, lists, top_k=top_k)
         dataset = found.first(options["limit"]) if options["limit"] else found
         classes = _classes(options, found)
         kept = options["per_image"]

@@ -37,6 +37,7 @@ class Options:
         canvas: the (H, W) to use; None takes the smallest that fits.
         settings: of the family, see `Segmenter`.
         lists: the classes of each image, for a family that has the setting `only`; None gives all to each.
+        top_k: so many classes are left by a family that rejects some early; None rejects none.
     """
 
     threshold: float | None = None
@@ -44,11 +45,13 @@ class Options:
     canvas: Size | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     lists: ClassLists | None = None
+    top_k: int | None = None
 
     def of(self, image: Path) -> dict[str, Any]:
         """What the segmenter is told for this image. Raises InputError where the lists do not name it."""
         only = {"only": self.lists.of(image)} if self.lists else {}
-        return {"resize": self.resize, "canvas": self.canvas, "settings": {**self.settings, **only}}
+        told = {"resize": self.resize, "canvas": self.canvas, "top_k": self.top_k}
+        return {**told, "settings": {**self.settings, **only}}
 
 
 @dataclass(frozen=True)

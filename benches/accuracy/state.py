@@ -110,6 +110,7 @@ def belongs_to(job: Job, segmenters: Sequence[Segmenter]) -> dict[str, str]:
         "threshold": repr(options.threshold),
         "settings": ", ".join(f"{name}={value}" for name, value in sorted(options.settings.items())) or "none",
         "class lists": _digest(repr(sorted(options.lists.lists.items()))) if options.lists else "none",
+        "classes left early": repr(options.top_k),
         "processor": cpu_model(),
         "edgeseg": edgeseg.__version__,
         "packages": " ".join(f"{name} {version}" for name, version in package_versions().items()),

@@ -96,6 +96,8 @@ def _about(body: Mapping[str, Any]) -> Iterator[str]:
         yield f"set: {', '.join(f'{name}={value}' for name, value in body['settings'].items())}"
     if body.get("class_lists"):
         yield f"classes of each image: those that {body['class_lists']} lists"
+    if "top_k" in body:
+        yield f"classes were rejected early, all but {body['top_k']}"
     if worst:
         yield f"worst image: {worst['key']}, {worst['correct_percent']:.2f} % of its pixels right"
     yield from body["notes"]

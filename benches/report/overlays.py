@@ -131,7 +131,7 @@ def _job(segmenter: Segmenter, dataset: Dataset, body: dict[str, Any]) -> Job:
     resize = "none" if (body["resize"] or {}).get("mode") == "none" else None
     canvas = parse_size(body["canvas"]) if body["canvas"] else None
     lists = read_class_lists(Path(body["class_lists"]) if "class_lists" in body else None)
-    options = Options(body["threshold"], resize, canvas, body.get("settings", {}), lists)
+    options = Options(body["threshold"], resize, canvas, body.get("settings", {}), lists, top_k=body.get("top_k"))
     return Job(dataset, (side(segmenter, vocabulary),), options, None)
 
 

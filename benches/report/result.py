@@ -91,7 +91,8 @@ def read_result(path: Path, number: int = 1) -> Result:
     if kind is None:
         known = "bench accuracy, latency, model and compare, and demo"
         raise InputError(asked, f"it is of the command {body['command']!r}, and reports know {known}", _TODO)
-    asked_for = {name: form for name, form in ASKED.items() if name in body}
+    names = ASKED.keys() & body if kind in ("accuracy", "latency") else ()
+    asked_for = {name: ASKED[name] for name in names}
     found = misfit(body, FORMS[kind] | asked_for) or (_images_misfit(body) if kind == "accuracy" else None)
     if found:
         raise InputError(asked, f"{found}, so it is damaged or not of this version", "measure again")

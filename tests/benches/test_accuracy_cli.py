@@ -201,3 +201,8 @@ def test_the_whole_of_camvids_test_split_is_counted(segmenter, shared):
         labels += np.bincount(found[found >= 0], minlength=11)
     assert result.images == 233
     assert np.array_equal(result.confusion.sum(1), labels)
+
+
+def test_classes_are_rejected_early_as_by_run(bench, capsys):
+    assert bench("--top-k", "2") == InputError.exit_code
+    assert "leave --top-k out" in capsys.readouterr().err  # EBSeg has no such pass

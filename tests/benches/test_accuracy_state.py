@@ -74,6 +74,7 @@ def test_finished_run_is_not_run_again(segmenter, dataset, tmp_path):
         ({"options": Options(canvas=(64, 96))}, "canvas was any, is 64x96"),
         ({"options": Options(settings={"rounds": "2"})}, "settings was none, is rounds=2"),
         ({"options": Options(lists=LISTS)}, "class lists was none, is [0-9a-f]{12}"),
+        ({"options": Options(top_k=2)}, "classes left early was None, is 2"),
         ({"overlap": {"cat": False}}, "vocabulary was"),
         ({"limit": 3}, "list of images was"),
     ],

@@ -38,6 +38,7 @@ int8 = {{ cosine = 0.99, agreement = 0.5 }}
 [options]
 side = {side}
 taps = [1, 2]
+clip_head = 64
 pooling = {pooling}
 names = "first"
 prompts = {prompts}
@@ -77,12 +78,12 @@ def small_state(config, seed=3):
     """A state dict with stand-in weights; the mask of the shifted windows is the real one."""
     with torch.device("meta"):
         shapes = {name: tuple(tensor.shape) for name, tensor in LMSeg(config).state_dict().items()}
-    state = {name: torch.from_numpy(_synth(name, shape, seed)) for name, shape in shapes.items()}
+    state = {name: torch.from_numpy(synth_lmseg(name, shape, seed)) for name, shape in shapes.items()}
     mask = shift_mask(GRID, WINDOW, WINDOW // 2)
     return {name: mask if name.endswith("attn_mask") else value for name, value in state.items()}
 
 
-def _synth(name, shape, seed):
+def synth_lmseg(name, shape, seed):
     factor = 20 if "transformer.conv1" in name or "text_guidance_projection.0.weight" in name else 1
     factor = 5 if "padding_" in name else factor
     return np.asarray(synth(name, shape, seed) * factor, np.float32)

@@ -1,6 +1,7 @@
 """Small LMSeg and CAT-Seg models through the whole export, and back through real onnxruntime."""
 
 import json
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -23,6 +24,7 @@ from edgeseg.placement import Placement
 from edgeseg.schema import size_text
 from edgeseg.vocabulary import Vocabulary
 from tests.export.small_lmseg import EMBEDDING, SAM, small_config, small_recipe, small_state, write_small
+from tests.reference.lmseg_weights import MODELS, full_config
 from tests.test_docs import keys, section
 
 pytestmark = [pytest.mark.torch, pytest.mark.onnx]
@@ -183,6 +185,16 @@ def test_the_keys_are_those_of_a_published_file(shared, size):
     assert {name: tuple(tensor.shape) for name, tensor in made.items()} == {
         name: tuple(shape) for name, (shape, _) in keys.items()
     }
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_tensors_of_a_full_size_tell_every_size(name):
+    config = full_config(name)
+    with torch.device("meta"):
+        state = LMSeg(config).state_dict()
+    recipe = choose_recipe(Checkpoint(Path("a.pth")), state)
+    assert recipe.name == name
+    assert lmseg.detect(state, recipe) == config
 
 
 def test_a_checkpoint_with_a_sam_is_lmseg(shared):

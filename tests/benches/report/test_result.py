@@ -53,6 +53,7 @@ def test_results_are_numbered_as_given(tmp_path):
         ({"model": None}, "model is no text"),
         ({"settings": {"rounds": 2}}, "settings.rounds is no text"),
         ({"class_lists": []}, "class_lists is no text"),
+        ({"top_k": "6"}, "top_k is no whole number"),
     ],
 )
 def test_other_content_is_refused(tmp_path, change, words):
