@@ -1,20 +1,27 @@
 """NVIDIA's compiler, ahead of time, on BLIP-large's graphs at their true widths, with fewer blocks."""
 
 from dataclasses import replace
+from importlib import resources
 
+import numpy as np
 import pytest
 import torch
 
+import edgeseg
+from benches.peers.made import blip_tensor
 from edgeseg.bundle import Bundle
 from edgeseg.export import bundle as exporter
 from edgeseg.export.nets.blip_itm import BlipItm, ItmConfig
 from edgeseg.export.nets.blip_vit import BlipViT, VitConfig
 from edgeseg.export.recipe import preset
+from edgeseg.images import load
 
 pytestmark = [pytest.mark.torch, pytest.mark.onnx, pytest.mark.tensorrt, pytest.mark.slow]
 
 TARGET, CANVAS = "sm89", (336, 336)
 BLOCKS, TEXT_BLOCKS, WORDS = 2, 3, 3000
+NAMES = ("sky", "temple", "water", "tree", "person", "flower")
+PHOTOS = ("china.jpg", "flower.jpg")  # scikit-learn's, CC BY 2.0
 
 
 def checkpoint(folder):
@@ -27,12 +34,18 @@ def checkpoint(folder):
     state = {}
     for prefix, network in parts.items():
         for name, value in network.state_dict().items():
-            drawn = torch.randn(value.shape) * (1.5 / max(value.shape[1:].numel(), 1) ** 0.5)
-            state[prefix + name] = drawn if value.ndim > 1 else value
+            state[prefix + name] = blip_tensor(prefix + name, torch.randn(value.shape))
     torch.save({"model": state}, folder / "blip.pth")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "picture", "of", *(f"word{i}" for i in range(WORDS - 9))]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "picture", "of", *NAMES]
+    words += [f"word{i}" for i in range(WORDS - 2 - len(words))]
     (folder / "vocab.txt").write_text("\n".join(words) + "\n", "utf-8")
     return exporter.Checkpoint(folder / "blip.pth", text_encoder=folder)
+
+
+def photos():
+    """Two, as (427, 640, 3) uint8."""
+    folder = resources.files(pytest.importorskip("sklearn.datasets").__name__) / "images"
+    return [load(folder / name).rgb for name in PHOTOS]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +59,7 @@ def wide(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exporter, "preset_names", lambda: ["pnp-ovss"])
         patch.setattr(exporter, "preset", lambda name: recipe)
-        made = exporter.export_bundle(checkpoint(folder), [CANVAS], folder / "wide.bundle")
+        made = exporter.export_bundle(checkpoint(folder), [CANVAS], folder / "wide.bundle", photos=photos())
     quantize_bundle(made, lambda *_: None)
     return Bundle.open(made.path)
 
@@ -72,3 +85,16 @@ def test_half_precision_passes_the_gate(wide):
 
     _, report = check(wide, "onnxruntime", "fp16", (CANVAS,), shown=False)
     assert not report.failures
+
+
+def test_half_precision_keeps_maps_and_labels_of_photos_over_four_rounds(wide):
+    """Against fp32, with weights that were not trained. A patch that rounding picks otherwise would show in both."""
+    found = {}
+    for precision in ("fp32", "fp16"):
+        with edgeseg.open(wide.path, "onnxruntime", precision) as segmenter:
+            found[precision] = [segmenter(photo, NAMES, settings={"filter": "none"}) for photo in photos()]
+    for half, single in zip(found["fp16"], found["fp32"], strict=True):
+        maps = [np.float64(result.masks.arrays()["class_maps"]).ravel() for result in (half, single)]
+        assert maps[0] @ maps[1] / np.linalg.norm(maps[0]) / np.linalg.norm(maps[1]) >= 0.999
+        assert (half.labels == single.labels).mean() >= 0.99
+        assert len(np.unique(single.labels)) > 2
