@@ -61,6 +61,14 @@ def small_use(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def small_tapped(tmp_path_factory):
+    """The bundle of a small CLIP and DINOv2 behind a small SAM."""
+    from tests.export.small_taps import write_small_tapped
+
+    return write_small_tapped(tmp_path_factory.mktemp("small-tapped"))
+
+
+@pytest.fixture(scope="session")
 def small_sam(tmp_path_factory):
     """The bundle of a small SAM."""
     from tests.export.small_use import write_small_sam

@@ -21,9 +21,14 @@ READ = set(
 MOST_AXES = 8  # of a TensorRT tensor
 
 
-def test_every_graph_is_of_operators_that_tensorrt_reads(small_use):
-    for spec in small_use.manifest.graphs:
-        model = onnx.shape_inference.infer_shapes(onnx.load(small_use.file(spec.file), load_external_data=False))
+def test_every_graph_is_of_operators_that_tensorrt_reads(small_use, small_tapped):
+    for bundle in (small_use, small_tapped):
+        of_read_operators(bundle)
+
+
+def of_read_operators(bundle):
+    for spec in bundle.manifest.graphs:
+        model = onnx.shape_inference.infer_shapes(onnx.load(bundle.file(spec.file), load_external_data=False))
         assert {node.op_type for node in model.graph.node} <= READ, spec.name
         assert model.opset_import[0].version == 17
         axes = [len(value.type.tensor_type.shape.dim) for value in model.graph.value_info]
@@ -45,8 +50,9 @@ def test_encoders_become_int8_and_all_graphs_pass_the_gate_in_fp16(small_use, tm
 
 @pytest.mark.slow
 @pytest.mark.tensorrt
-def test_tensorrt_rtx_compiles_every_graph(small_use, tmp_path):
-    compile_all(small_use, tmp_path)
+@pytest.mark.parametrize("which", ["small_use", "small_tapped"])
+def test_tensorrt_rtx_compiles_every_graph(which, request, tmp_path):
+    compile_all(request.getfixturevalue(which), tmp_path)
 
 
 @pytest.mark.slow

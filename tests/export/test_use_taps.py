@@ -10,41 +10,15 @@ from torch.nn import functional as F
 import edgeseg
 from edgeseg.errors import CheckpointError, InputError
 from edgeseg.export import sam, use, use_taps
-from edgeseg.export.bundle import Checkpoint, Loaded, choose_recipe, export_bundle, export_loaded
+from edgeseg.export.bundle import Checkpoint, choose_recipe, export_bundle
 from edgeseg.export.inputs import opened
 from edgeseg.export.nets.dinov2 import DinoViT
-from edgeseg.export.recipe import preset
-from tests.export.small import synth
-from tests.export.small_sam import RECIPE, SQUARE, authors, load
+from tests.export.small_sam import authors
+from tests.export.small_taps import GRID, dino, recipe, state
 from tests.export.small_use import SIDE, clip
 from tests.reference.sam_masks import photo
 
 pytestmark = [pytest.mark.torch, pytest.mark.onnx]
-
-GRID = 5  # of DINOv2's trained positions; the input has 7
-
-
-def dino(grid=GRID, patch=16):
-    """Timm's DINOv2 of four blocks with stand-in weights; its names are those of the published file."""
-    import timm
-
-    sizes = {"img_size": grid * patch, "patch_size": patch, "depth": 4, "embed_dim": 64, "num_heads": 1}
-    model = timm.create_model("vit_small_patch14_dinov2", pretrained=False, num_classes=0, **sizes)
-    model.load_state_dict(
-        {name: torch.from_numpy(synth(name, value.shape, 1)) for name, value in model.state_dict().items()}
-    )
-    return model.eval().requires_grad_(False)
-
-
-def recipe(**options):
-    made = replace(preset("use-l"), **SQUARE)
-    return replace(made, options={**made.options, "clip_scale": SIDE / 256, "merged": 32, "levels": 2, **options})
-
-
-def state(**others):
-    """Of CLIP, and of DINOv2 under its own names."""
-    made = dict(clip().state_dict())
-    return made | {f"dino.{name}": value for name, value in dino(**others).state_dict().items()}
 
 
 def test_dinov2_is_timms_block_by_block():
@@ -127,19 +101,14 @@ def test_a_dinov2_beside_clip_chooses_the_papers_preset(tmp_path):
     assert choose_recipe(replace(alone, family="use-l"), opened(alone)).name == "use-l"
 
 
-def test_the_bundle_labels_a_photo_and_says_that_it_is_untrained(tmp_path):
-    torch.save(clip().state_dict(), tmp_path / "clip.pth")
-    torch.save(dino().state_dict(), tmp_path / "dino.pth")
-    parts = use.load_clip(tmp_path / "clip.pth", state(), recipe())
-    model = use.UseModel(parts, load(tmp_path, authors()), RECIPE)
-    files = Checkpoint(tmp_path / "clip.pth", sam=tmp_path / "small.pth", dino=tmp_path / "dino.pth")
-    bundle = export_loaded(Loaded(files, recipe(), model), [], tmp_path / "use.bundle")
-    assert bundle.manifest.recipe["trained"] is False
-    assert bundle.manifest.recipe["logit_scale"] == 100
-    assert "untrained" in bundle.manifest.source.licence
-    assert "; dino.pth: sha256 " in bundle.manifest.source.licence
-    assert bundle.manifest.images["image_dino"].mean == sam.MEAN
-    with edgeseg.open(bundle.path, "onnxruntime", threads=1) as segmenter:
+def test_the_bundle_labels_a_photo_and_says_that_it_is_untrained(small_tapped):
+    manifest = small_tapped.manifest
+    assert manifest.recipe["trained"] is False
+    assert manifest.recipe["logit_scale"] == 100
+    assert "untrained" in manifest.source.licence
+    assert "; dino.pth: sha256 " in manifest.source.licence
+    assert manifest.images["image_dino"].mean == sam.MEAN
+    with edgeseg.open(small_tapped.path, "onnxruntime", threads=1) as segmenter:
         result = segmenter(photo("china"), ["roof", "tree"])
         found = segmenter.segments(photo("china"))
     assert result.none_pixels == 0
