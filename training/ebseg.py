@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgeseg.export.ebseg import CLIP_MEAN, CLIP_STD, SAM_MEAN, SAM_STD, clip_input
+from edgeseg.export.ebseg import clip_input
 from edgeseg.export.nets.clip import ClipConfig
 from edgeseg.export.nets.ebseg import EBSeg, EBSegConfig, Ensemble, Score
 from edgeseg.export.nets.layers import unit
@@ -24,7 +24,10 @@ from edgeseg.export.nets.pixel_decoder import DecoderConfig, DeformableAttention
 from edgeseg.export.nets.sam import SamConfig
 from edgeseg.export.recipe import Recipe
 
+from . import objective
 from .matching import matching_loss
+from .shares import cross_entropy, shares
+from .text import embed
 
 Size = tuple[int, int]
 PATCH = 16
@@ -65,6 +68,14 @@ def tiny(recipe: Recipe, embedding: int) -> EBSegConfig:
         text=None,
         ensemble=Ensemble(**recipe.options["ensemble"]),
     )
+
+
+def make(recipe: Recipe, names: list[str], weights: Tensor) -> Objective:
+    """The objective with its first weights, for these classes and their weights (C,) in the loss."""
+    text = embed(recipe, names)
+    model = EBSeg(tiny(recipe, embedding=text.shape[1]))
+    initialise(model)
+    return Objective(model, recipe, text, weights)
 
 
 def initialise(model: EBSeg) -> None:
@@ -124,57 +135,30 @@ class Prediction:
     sam: Tensor
 
 
-class Objective(nn.Module):
-    """The model, the class embeddings it is trained against, and the loss.
+class Objective(objective.Objective):
+    """See `objective.Objective`; the recipe gives the scale of CLIP's input."""
 
-    Args:
-        model: to be trained.
-        recipe: gives the scale of CLIP's input.
-        text: (C, D) unit embeddings of the trained classes.
-        weights: (C,) weight of each class in the loss.
-    """
-
-    text: Tensor
-    weights: Tensor
-    sam_mean: Tensor
-    sam_std: Tensor
-    clip_mean: Tensor
-    clip_std: Tensor
+    model: EBSeg
 
     def __init__(self, model: EBSeg, recipe: Recipe, text: Tensor, weights: Tensor) -> None:
-        super().__init__()
-        self.model, self.recipe = model, recipe
+        super().__init__(model, text, weights)
+        self.recipe = recipe
         self.score = Score(model)
         self.sam_classifier = nn.Linear(model.config.sam.width, len(text) * (PATCH // MASK_STRIDE) ** 2)
-        for name, value in (("text", text), ("weights", weights)):
-            self.register_buffer(name, value, persistent=False)
-        for name, mean, std in (("sam", SAM_MEAN, SAM_STD), ("clip", CLIP_MEAN, CLIP_STD)):
-            self.register_buffer(f"{name}_mean", torch.tensor(mean)[:, None, None], persistent=False)
-            self.register_buffer(f"{name}_std", torch.tensor(std)[:, None, None], persistent=False)
 
     def forward(self, rgb: Tensor, labels: Tensor, valid: Size) -> Tensor:
-        """The loss of a batch.
-
-        Args:
-            rgb: (B, 3, H, W) float, 0 to 255; the canvas, of which the upper left `valid` holds the image.
-            labels: (B, H, W) int, class indices; what lies outside 0..C-1 is not scored.
-            valid: (H, W).
-        """
+        """See `objective.Objective`."""
         made = self.predict(rgb, valid, self.text, torch.ones_like(self.weights))
-        fine = self._shares(labels, MASK_STRIDE)
-        coarse = self._shares(labels, rgb.shape[-2] // made.clip.shape[-2])
-        pixels = self._cross_entropy(mixture(made.masks, made.classes), fine)
-        encoders = self._cross_entropy(made.clip.log_softmax(dim=1), coarse)
-        encoders = encoders + self._cross_entropy(made.sam.log_softmax(dim=1), fine)
+        fine, coarse = (shares(labels, len(self.text), cells) for cells in (made.masks, made.clip))
+        pixels = cross_entropy(mixture(made.masks, made.classes), fine, self.weights)
+        encoders = cross_entropy(made.clip.log_softmax(dim=1), coarse, self.weights)
+        encoders = encoders + cross_entropy(made.sam.log_softmax(dim=1), fine, self.weights)
         return pixels + AUXILIARY * encoders + matching_loss(made, fine)
 
     def predict(self, rgb: Tensor, valid: Size, text: Tensor, overlap: Tensor) -> Prediction:
-        """One pass for any classes: `text` (C, D) unit embeddings, `overlap` (C,) 1 where a class was trained."""
+        """One pass for any classes; arguments as of `scores`."""
         size = int(rgb.shape[-2]), int(rgb.shape[-1])
-        inside = torch.zeros(size, device=rgb.device)
-        inside[: valid[0], : valid[1]] = 1
-        to_sam = (rgb - self.sam_mean) / self.sam_std * inside
-        to_clip = (rgb - self.clip_mean) / self.clip_std * inside
+        to_sam, to_clip = self.normalised(rgb, valid)
         ratio = self.recipe.options["clip_scale"]
         if ratio != 1:
             to_clip = F.interpolate(to_clip, scale_factor=ratio, mode="bilinear")
@@ -199,15 +183,11 @@ class Objective(nn.Module):
             F.pixel_shuffle(from_sam, PATCH // MASK_STRIDE),
         )
 
-    def _shares(self, labels: Tensor, stride: int) -> Tensor:
-        """(B, H, W) labels → (B, C, H/stride, W/stride), how much of each cell a class covers."""
-        count = len(self.text)
-        known = torch.where((labels >= 0) & (labels < count), labels, count)
-        return F.avg_pool2d(F.one_hot(known, count + 1)[..., :count].permute(0, 3, 1, 2).float(), stride)
-
-    def _cross_entropy(self, log_probabilities: Tensor, shares: Tensor) -> Tensor:
-        weighted = shares * self.weights[:, None, None]
-        return -(weighted * log_probabilities).sum() / weighted.sum().clamp(min=1.0)
+    def scores(self, rgb: Tensor, valid: Size, text: Tensor, overlap: Tensor) -> Tensor:
+        """(B, C, H, W) on the canvas of `rgb`, as the runtime composes them."""
+        made = self.predict(rgb, valid, text, overlap)
+        masks = F.interpolate(made.masks, size=rgb.shape[-2:], mode="bilinear").sigmoid()
+        return torch.einsum("bqc,bqhw->bchw", made.classes, masks)
 
 
 def mixture(masks: Tensor, classes: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .data import MILD, Augmentation, Sampler
-from .ebseg import Objective
+from .objective import Objective
 
 Size = tuple[int, int]
 WARM_UP = 200
@@ -42,6 +42,7 @@ class Cycle:
 
     rate: float
     phases: tuple[Phase, ...]
+    warm_up: int = WARM_UP
 
     @property
     def steps(self) -> int:
@@ -51,7 +52,7 @@ class Cycle:
     def rate_at(self, step: int) -> float:
         """Of a step, counted from 0."""
         cosine = 0.5 + 0.5 * math.cos(math.pi * step / self.steps)
-        return self.rate * min(1.0, (step + 1) / WARM_UP) * (LAST_RATE + (1 - LAST_RATE) * cosine)
+        return self.rate * min(1.0, (step + 1) / self.warm_up) * (LAST_RATE + (1 - LAST_RATE) * cosine)
 
 
 @dataclass(frozen=True)

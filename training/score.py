@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .data import Frame
-from .ebseg import Objective
+from .objective import Objective
 
 CANVAS = 384, 480
 
@@ -22,9 +21,8 @@ def confusion(objective: Objective, frames: list[Frame], text: Tensor, overlap: 
         rgb = torch.zeros(1, 3, *CANVAS)
         rgb[0, :, :height, :width] = torch.from_numpy(frame.rgb.copy()).permute(2, 0, 1)
         with torch.no_grad():
-            made = objective.predict(rgb.to(device), (height, width), text.to(device), overlap.to(device))
-        masks = F.interpolate(made.masks, size=CANVAS, mode="bilinear")[..., :height, :width].sigmoid()
-        predicted = torch.einsum("bqc,bqhw->bchw", made.classes, masks)[0].argmax(dim=0).cpu().numpy()
+            made = objective.scores(rgb.to(device), (height, width), text.to(device), overlap.to(device))
+        predicted = made[0, :, :height, :width].argmax(dim=0).cpu().numpy()
         scored = frame.labels >= 0
         total += np.bincount(frame.labels[scored] * count + predicted[scored], minlength=count * count)
     return torch.from_numpy(total.reshape(count, count))

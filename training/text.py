@@ -12,12 +12,16 @@ from torch.nn import functional as F
 
 from edgeseg.export import text_encoders
 from edgeseg.export.recipe import Recipe
+from edgeseg.vocabulary.bank import PromptBank
 from edgeseg.vocabulary.classes import data_lines
 from edgeseg.vocabulary.maker import TOKENIZERS
 
 
-def embed(recipe: Recipe, names: Sequence[str]) -> Tensor:
-    """(C, D) unit embeddings of class names under the recipe's templates; needs an encoder outside the checkpoint."""
+def embed(recipe: Recipe, names: Sequence[str], bank: PromptBank | None = None) -> Tensor:
+    """(C, D) unit embeddings of class names under the recipe's templates, and a prompt bank's phrases if there is one.
+
+    Needs an encoder outside the checkpoint.
+    """
     encoder = text_encoders.find(recipe.text_encoder, None)
     if encoder is None:
         raise SystemExit(f"the text encoder {recipe.text_encoder!r} is part of a checkpoint; there is none yet")
@@ -29,7 +33,11 @@ def embed(recipe: Recipe, names: Sequence[str]) -> Tensor:
     rows = []
     with torch.no_grad():
         for name in names:
-            inputs = tokenizer.inputs([tokenizer.tokenize(template.replace("{}", name)) for template in templates])
+            phrases = [phrase for group in bank.groups(name) for phrase in group] if bank else []
+            said = [name, *(f"{name} {phrase}" for phrase in phrases)]
+            inputs = tokenizer.inputs(
+                [tokenizer.tokenize(template.replace("{}", text)) for text in said for template in templates]
+            )
             prompts = encoder.plan.network(*(torch.from_numpy(inputs[key]) for key in encoder.plan.inputs))
             rows.append(F.normalize(prompts, dim=-1).mean(dim=0))
     return F.normalize(torch.stack(rows), dim=-1)

@@ -14,6 +14,7 @@ from edgeseg.preprocess import preprocess
 from tests.training.small import CLASSES, make_frames, make_objective
 from training.ebseg import Objective, class_weights, mixture, tiny
 from training.score import confusion, ious
+from training.shares import cross_entropy, shares
 
 pytestmark = pytest.mark.torch
 
@@ -45,14 +46,14 @@ def test_rare_classes_weigh_more_and_the_mean_over_pixels_is_one():
     assert float(weights[1] / weights[0]) == pytest.approx(math.sqrt(10), rel=1e-5)
 
 
-def test_soft_labels_are_shares_of_a_cell(objective):
+def test_soft_labels_are_shares_of_a_cell():
     labels = torch.full((1, 4, 8), -1)
     labels[0, :, :3] = 1
     labels[0, :2, 3] = 0
-    shares = objective._shares(labels, 4)
-    assert shares.shape == (1, CLASSES, 1, 2)
-    assert shares[0, :, 0, 0].tolist() == [2 / 16, 12 / 16, 0]
-    assert shares[0, :, 0, 1].tolist() == [0, 0, 0]
+    covered = shares(labels, CLASSES, torch.zeros(1, 1, 1, 2))
+    assert covered.shape == (1, CLASSES, 1, 2)
+    assert covered[0, :, 0, 0].tolist() == [2 / 16, 12 / 16, 0]
+    assert covered[0, :, 0, 1].tolist() == [0, 0, 0]
 
 
 def test_the_mixture_is_the_score_the_runtime_composes(objective):
@@ -63,11 +64,11 @@ def test_the_mixture_is_the_score_the_runtime_composes(objective):
 
 
 def test_a_right_prediction_costs_less_than_a_wrong_one(objective):
-    shares = torch.zeros(1, CLASSES, 2, 2)
-    shares[:, 1] = 1
+    covered = torch.zeros(1, CLASSES, 2, 2)
+    covered[:, 1] = 1
     right, wrong = torch.full((1, CLASSES, 2, 2), -5.0), torch.full((1, CLASSES, 2, 2), -5.0)
     right[:, 1], wrong[:, 2] = 0, 0
-    assert objective._cross_entropy(right, shares) < objective._cross_entropy(wrong, shares)
+    assert cross_entropy(right, covered, objective.weights) < cross_entropy(wrong, covered, objective.weights)
 
 
 def test_training_reads_the_inputs_that_the_runtime_makes(objective, monkeypatch):
