@@ -24,9 +24,9 @@ from .ranges import SCHEMA, Ranges
 from .sites import require_sites
 from .tap import Sink, TappedChain, sites_of
 
-NEVER = frozenset({"score", "rank", "text", "head", "aggregate", "blip_itm_cam"})
-"""Graphs without layers to quantize: in `head`, the fusion and the mask decoder, and in `aggregate`, LMSeg's decoder,
-rounding moves masks; a gradient, as in `blip_itm_cam`, is a difference of what is nearly equal."""
+NEVER = frozenset({"score", "rank", "text", "aggregate", "blip_itm_cam", "sam_decoder", "use_head"})
+"""Graphs without layers to quantize: in `aggregate`, LMSeg's decoder, and in `sam_decoder` rounding moves masks; a
+gradient, as in `blip_itm_cam`, is a difference of what is nearly equal; `use_head` waits for memory."""
 
 SAVE_S = 20.0  # how much work an interruption may cost
 

@@ -157,7 +157,7 @@ def wide_tensors(net: Net, ranges: GraphRanges | None) -> list[str]:
     """
     if ranges is None:
         return []
-    if weights_digest(net, find_sites(net.model)) != ranges.weights:
+    if weights_digest(net, find_sites(net.model, net.within)) != ranges.weights:
         found = "the ranges were calibrated with other weights than the bundle holds"
         raise BuildError(f"quantize the graph {net.name}", found, "calibrate this bundle with --images")
     return wide_stream(net.graph, ranges.peaks)

@@ -27,16 +27,17 @@ class Net:
         model: changed in place; it need not hold its weights.
         reader: reads them.
         name: for messages.
+        within: a pattern in the names of the nodes that may be quantized.
 
     Raises:
         BuildError: the graph holds graphs of its own.
     """
 
-    def __init__(self, model: onnx.ModelProto, reader: Reader, name: str) -> None:
+    def __init__(self, model: onnx.ModelProto, reader: Reader, name: str, within: str = "") -> None:
         graphs.refuse_nested(model, name)
         graphs.constants_to_initializers(model.graph)
         graphs.name_nodes(model.graph)
-        self.model, self.name = model, name
+        self.model, self.name, self.within = model, name, within
         self._reader = reader
         self._changed: dict[str, Array] = {}
 

@@ -57,7 +57,7 @@ def insert(net: Net, ranges: GraphRanges, precision: str = "int8", leave_out: Co
     Raises:
         BuildError: the graph has no layers, or the ranges are of another graph.
     """
-    sites = require_sites(find_sites(net.model), net.name)
+    sites = require_sites(find_sites(net.model, net.within), net.name)
     smoothed = _smooth(net, ranges, sites)
     work = _Inserter(net, KINDS[precision], set(leave_out))
     for site in sites.layers:

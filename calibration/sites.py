@@ -13,6 +13,7 @@ are no layers and so stay as they are.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import onnx
@@ -89,10 +90,12 @@ class Sites:
         return {tensor: name for name, tensor in self.peaks.items() if name.rpartition(":")[0] in products}
 
 
-def find_sites(model: onnx.ModelProto) -> Sites:
+def find_sites(model: onnx.ModelProto, within: str = "") -> Sites:
     """The sites of a graph whose nodes are named and whose constants are initialisers.
 
-    Its weights need not be loaded.
+    Args:
+        model: its weights need not be loaded.
+        within: a pattern in the names of the layers and attentions to take; peaks are taken all.
     """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -100,14 +103,14 @@ def find_sites(model: onnx.ModelProto) -> Sites:
     grouped: dict[str, list[Layer]] = {}
     for node in graph.node:
         layer = _layer(node, constants, rows)
-        if layer is not None:
+        if layer is not None and re.search(within, layer.node):
             grouped.setdefault(node.input[0], []).append(layer)
     norms = _private_norms(graph, grouped)
     found = tuple(
         Site(min(layer.node for layer in layers), tensor, tuple(layers), norms.get(tensor))
         for tensor, layers in grouped.items()
     )
-    attentions = _attentions(graph, constants)
+    attentions = tuple(product for product in _attentions(graph, constants) if re.search(within, product.node))
     return Sites(found, attentions, _peaks(graph, attentions))
 
 

@@ -25,6 +25,11 @@ from .photos import Photo
 from .sites import Sites, find_sites
 from .weights import WeightReader
 
+PARTS = {"head": r"/pixel_decoder/transformer/.*/(value_proj|output_proj|linear[12])/"}
+"""Graphs of which a part is quantized, and a pattern in the names of its nodes. Of EBSeg's head that is the perceptrons
+and the values of the pixel decoder's transformer. Its other products say where that transformer looks and which pixel
+belongs to which mask, where rounding shows, and cost less."""
+
 Sink = Callable[[str, Mapping[str, Array]], None]
 """Takes the name of a graph, and its values by the names of sites and peaks."""
 
@@ -44,7 +49,8 @@ def image_graphs(bundle: Bundle, canvas: Size) -> list[GraphSpec]:
 def load_net(bundle: Bundle, graph: GraphSpec) -> Net:
     """A graph of the bundle, its weights to be read where they lie."""
     model = onnx.load(bundle.graph_files(graph), load_external_data=False)
-    return Net(model, WeightReader([bundle.file(name) for name in graph.data]), graph.name)
+    reader = WeightReader([bundle.file(name) for name in graph.data])
+    return Net(model, reader, graph.name, PARTS.get(graph.name, ""))
 
 
 class TappedChain:
@@ -90,7 +96,7 @@ class TappedChain:
 
     def _tap(self, bundle: Bundle, graph: GraphSpec, folder: Path) -> _Tap:
         net = load_net(bundle, graph)
-        model, names = observed(net.model, find_sites(net.model))
+        model, names = observed(net.model, find_sites(net.model, net.within))
         path = folder / f"{graph.name}-{size_text(graph.canvas)}.onnx"
         path.write_bytes(model.SerializeToString())
         for data in graph.data:
@@ -137,4 +143,4 @@ def beside(source: Path, folder: Path) -> None:
 def sites_of(bundle: Bundle, canvas: Size, names: set[str]) -> dict[str, tuple[Net, Sites]]:
     """The graphs of these names and their sites, as they are at this canvas."""
     nets = {graph.name: load_net(bundle, graph) for graph in image_graphs(bundle, canvas) if graph.name in names}
-    return {name: (net, find_sites(net.model)) for name, net in nets.items()}
+    return {name: (net, find_sites(net.model, net.within)) for name, net in nets.items()}

@@ -56,6 +56,13 @@ def resized(original: Size, short: int, long: int) -> Size:
     return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
 
 
+def long_side(original: Size, long: int) -> Size:
+    """The size that makes the long side `long`, rounded half up, as segment-anything does it."""
+    scale = long / max(original)
+    height, width = (max(int(side * scale + 0.5), 1) for side in original)
+    return height, width
+
+
 def place(
     original: Size, canvases: Sequence[Size], recipe: Mapping[str, Any], *, resize: str | None = None
 ) -> Placement:
@@ -83,6 +90,8 @@ def place(
         return Placement(original, original, max(canvases, key=_area), True, None)
     if UNRESIZED in (mode, resize):
         return _unresized(original, canvases, divisor, asked=mode != UNRESIZED)
+    if mode == "long-side":
+        return _on_canvas(original, long_side(original, int(rule["long"])), canvases, divisor)
     if mode != "short-side":
         raise _refused(f"its resize rule is {rule!r}")
     wanted = resized(original, _whole(rule, "short"), _whole(rule, "long"))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeseg import reference
 from edgeseg.backends.base import Backend
@@ -27,6 +27,10 @@ from edgeseg.segmentation import Evidence, Segmentation
 from edgeseg.selection import Plan, Request, build_command, choose
 from edgeseg.vocabulary import ClassList, Vocabulary
 from edgeseg.vocabulary.maker import Progress
+
+if TYPE_CHECKING:
+    from edgeseg.segments.finder import Wish
+    from edgeseg.segments.segments import Segments
 
 Classes = Vocabulary | ClassList | Iterable[str] | str
 
@@ -152,6 +156,24 @@ class Segmenter:
             checked = self._maker.check(classes)
             return checked.with_overlap(overlap) if overlap else checked
         return self._maker.vocabulary(classes, overlap, progress)
+
+    def segments(self, image: Any, wish: Wish | None = None, **options: Any) -> Segments:
+        """Masks of everything in a photo, with embeddings where the family has them; for bundles with a SAM.
+
+        Args:
+            image: as for a call.
+            wish: whose masks, and how they are made.
+            **options: `frame`, `bits16`, `max_pixels`: see `ImageOptions`.
+
+        Raises:
+            InputError, BundleError: see `edgeseg.segments.finder`.
+        """
+        from edgeseg.segments.finder import Wish, find_segments
+
+        with self._alone():
+            loaded = load(image, ImageOptions(**options))
+            chain = self._chains.chain(self.plan.canvases[0])
+            return find_segments(chain, self.bundle.manifest, loaded.rgb, wish or Wish(), self.observer)
 
     def gate(self) -> None:
         """Check engines that have never run on this device against the reference tensors, and remember the result.

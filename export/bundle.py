@@ -21,12 +21,13 @@ from edgeseg.vocabulary.classes import data_lines, dataset_classes
 from edgeseg.vocabulary.maker import TOKENIZER_FILE, TOKENIZERS
 
 from . import text_encoders
-from .checkpoint import as_floats, file_digest, open_checkpoint
+from .checkpoint import as_floats, file_digest
 from .families import FAMILIES, check_canvases
 from .graphs import GraphPlan
+from .inputs import Checkpoint, opened
 from .onnx_file import WeightFile, export_graph, graph_file_name
 from .recipe import Recipe, preset, preset_names
-from .reference import CLASSES, IMAGES, UInt8, photo_on, reference_image, write_case
+from .reference import CLASSES, IMAGES, Flushed, UInt8, photo_on, reference_image, write_case
 from .text_encoders import TextEncoder
 
 FOLDER = "graphs/fp32"
@@ -34,16 +35,12 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint on disk; its tensors or the user's `family` choose its recipe, `hub` says where it came from.
+class Loaded:
+    """A checkpoint, the recipe that fits it, and the `model` that its family made of it."""
 
-    `text_encoder` is where the text encoder's own weights are, for a recipe whose kind has them elsewhere.
-    """
-
-    path: Path
-    family: str | None = None
-    hub: str | None = None
-    text_encoder: Path | None = None
+    checkpoint: Checkpoint
+    recipe: Recipe
+    model: Any
 
 
 def export_bundle(
@@ -69,29 +66,51 @@ def export_bundle(
         CheckpointError, DownloadError, InputError, BundleError, StorageError: nothing is left behind.
     """
     check_canvases(sizes, _possible(checkpoint.family))
-    opened = open_checkpoint(checkpoint.path)
-    recipe = choose_recipe(checkpoint, opened)
+    state = opened(checkpoint)
+    recipe = choose_recipe(checkpoint, state)
+    for option, path in checkpoint.beside.items() if recipe.family != "use" else ():
+        found = f"a checkpoint of the family {recipe.family} embeds no masks of another's SAM"
+        raise InputError(f"use --{option} {path}", found, f"leave --{option} out")
     check_canvases(sizes, [recipe.family])  # before the weights are read
-    family = FAMILIES[recipe.family]
-    model = family.load(checkpoint.path, as_floats(checkpoint.path, opened), recipe)
-    del opened
+    model = FAMILIES[recipe.family].load(checkpoint.path, as_floats(checkpoint.path, state), recipe)
+    del state
+    loaded = Loaded(checkpoint, recipe, model)
+    return export_loaded(loaded, sizes, output, overwrite, progress, photos=photos)
+
+
+def export_loaded(
+    loaded: Loaded,
+    sizes: list[Size],
+    output: Path,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    *,
+    photos: Sequence[UInt8] = (),
+) -> Bundle:
+    """Export a model that was loaded before; see `export_bundle`, whose errors it raises."""
+    checkpoint, recipe, model = loaded.checkpoint, loaded.recipe, loaded.model
     text = _text_encoder(checkpoint, recipe, model)
-    canvases = tuple(dict.fromkeys(sizes or recipe.canvases))
-    licence = f"{recipe.licence}; text encoder: {text.source.licence}" if text and text.source else recipe.licence
-    source = Source(checkpoint.path.name, file_digest(checkpoint.path), checkpoint.hub, licence)
     manifest = Manifest(
         schema=SCHEMA,
         edgeseg=edgeseg.__version__,
         family=recipe.family,
         name=recipe.name,
-        source=source,
+        source=_source(checkpoint, recipe, text),
         recipe=_resolved(recipe, model, text),
-        images=family.transforms(recipe),
-        canvases=canvases,
+        images=FAMILIES[recipe.family].transforms(recipe),
+        canvases=tuple(dict.fromkeys(sizes or recipe.canvases)),
     )
-    with Bundle.create(output, manifest, overwrite) as edit, torch.no_grad(), _Flushed():
+    with Bundle.create(output, manifest, overwrite) as edit, torch.no_grad(), Flushed():
         _Exporter(edit, model, recipe, progress or (lambda *_: None), photos).export(manifest, text)
     return Bundle.open(output)
+
+
+def _source(checkpoint: Checkpoint, recipe: Recipe, text: TextEncoder | None) -> Source:
+    """Where the weights come from; what lies beside the checkpoint is named with its licence."""
+    licence = f"{recipe.licence}; text encoder: {text.source.licence}" if text and text.source else recipe.licence
+    for path in checkpoint.beside.values():
+        licence += f"; {path.name}: sha256 {file_digest(path)}"
+    return Source(checkpoint.path.name, file_digest(checkpoint.path), checkpoint.hub, licence)
 
 
 def _possible(wanted: str | None) -> list[str]:
@@ -118,16 +137,16 @@ def choose_recipe(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> Recipe
     if wanted is not None and wanted not in {name for recipe in presets for name in (recipe.family, recipe.name)}:
         raise CheckpointError(asked, f"its tensors are those of the family {found[0]}", "leave --family out")
     width, patch = family.clip_sizes(state)
-    alike = [recipe for recipe in presets if (recipe.clip_width, recipe.clip_patch) == (width, patch)]
+    alike = [one for one in presets if one.clip_width in (0, width) and one.clip_patch in (0, patch)]
     fitting = [recipe for recipe in alike if family.fits(state, recipe)]
     named = [recipe for recipe in presets if wanted == recipe.name]
     if named and fitting and named[0] not in fitting:
-        problem = f"its CLIP has width {width} and patch {patch}, which is {fitting[0].name}, not {wanted}"
+        problem = f"its {family.ENCODER} has width {width} and patch {patch}, which is {fitting[0].name}, not {wanted}"
         raise CheckpointError(asked, problem, "leave --family out")
     if named:
         return named[0]
     if not fitting:
-        problem = f"no preset has a CLIP of width {width} and patch {patch}"
+        problem = f"no preset has a {family.ENCODER} of width {width} and patch {patch}"
         names = " or ".join(recipe.name for recipe in presets)
         raise CheckpointError(asked, problem, f"name the nearest preset: --family {names}")
     return fitting[0]
@@ -145,16 +164,6 @@ def _text_encoder(checkpoint: Checkpoint, recipe: Recipe, model: Any) -> TextEnc
         todo = f"give a checkpoint that was trained with {recipe.text_encoder}, or the right --family"
         raise CheckpointError(f"export the checkpoint {checkpoint.path}", found, todo)
     return text
-
-
-class _Flushed:
-    """Denormal numbers count as zero: a softmax over masks leaves them, and they slow a CPU down a hundredfold."""
-
-    def __enter__(self) -> None:
-        torch.set_flush_denormal(True)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_flush_denormal(False)
 
 
 def _resolved(recipe: Recipe, model: Any, text: TextEncoder | None) -> dict[str, Any]:
@@ -242,10 +251,11 @@ class _Exporter:
             for plan in plans:
                 new = number == 0 and (plan.canvas is not None or first)
                 self._step(f"{plan.name} {size_text(plan.canvas)}") if new else None
-                values.update(self._write(plan, values) if new else _run(plan, values))
+                values.update(self._write(plan, values) if new else plan.run(values))
             self._step(f"reference {number} {size_text(canvas)}")
             name = f"reference/{size_text(canvas)}-{number}.npz"
-            tensors = {key: value for key, value in values.items() if key not in feed or key in images}
+            left_out = {*feed, *(tensor for plan in plans for tensor in plan.unsteady)} - set(images)
+            tensors = {key: value for key, value in values.items() if key not in left_out}
             composed = self.family.labels(values, canvas)
             write_case(self.edit.stage(name), inputs, tensors, composed)
             self.edit.add_reference(size_text(canvas), name)
@@ -260,8 +270,3 @@ class _Exporter:
         self.edit.add_graph(spec)
         gc.collect()
         return outputs
-
-
-def _run(plan: GraphPlan, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    outputs = plan.network(*(values[name] for name in plan.inputs))
-    return dict(zip(plan.outputs, outputs if isinstance(outputs, tuple) else (outputs,), strict=True))

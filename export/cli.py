@@ -37,6 +37,10 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
     type=click.Path(path_type=Path),
     help="A folder with the weights of the text encoder and its vocabulary, where the checkpoint does not hold them.",
 )
+@click.option("--sam", type=click.Path(path_type=Path), help="SAM's file, for the masks that a CLIP checkpoint embeds.")
+@click.option(
+    "--dino", type=click.Path(path_type=Path), help="DINOv2's file, which the preset use-l reads beside CLIP."
+)
 @click.option(
     "--reference",
     "references",
@@ -76,18 +80,18 @@ def export(
         click.echo(bundle.path)
 
 
-def _find(checkpoint: str, family: str | None, text_encoder: Path | None):  # type: ignore[no-untyped-def]  # Checkpoint, which needs torch
+def _find(checkpoint: str, family: str | None, **files: Any):  # type: ignore[no-untyped-def]  # Checkpoint, which needs torch
     """An existing path wins, else a preset's name."""
-    from .bundle import Checkpoint
     from .download import download
+    from .inputs import Checkpoint
     from .recipe import preset, preset_names
 
     path = Path(checkpoint)
     if path.exists():
-        return Checkpoint(path, family, text_encoder=text_encoder)
+        return Checkpoint(path, family, **files)
     if checkpoint not in preset_names():
         names = ", ".join(preset_names())
         found = "there is no such file, and no preset of that name"
         raise InputError(f"export {checkpoint}", found, f"give a path, or one of {names}")
     made = download(preset(checkpoint))
-    return Checkpoint(made.path, family or checkpoint, made.hub, text_encoder)
+    return Checkpoint(made.path, family or checkpoint, made.hub, **files)

@@ -34,6 +34,7 @@ DIVISOR = 32
 MASK_STRIDE = 4
 
 KEYS = "its keys begin with clip_visual_extractor, sem_seg_head, backbone"
+ENCODER = "CLIP"
 
 # What a published file holds and inference never reads: the training loss's buffer and CLIP's constant causal mask.
 IGNORED = re.compile(r"criterion\..*|ov_classifier\.attn_mask")

@@ -13,7 +13,7 @@ from torch import Tensor
 from edgeseg.errors import InputError
 from edgeseg.schema import ImageTransform, Size
 
-from . import ebseg, lmseg, pnp_ovss
+from . import ebseg, lmseg, pnp_ovss, sam, use
 from .checkpoint import StateDict
 from .graphs import GraphPlan
 from .recipe import Recipe
@@ -26,12 +26,15 @@ class Family(Protocol):
     KEYS: str
     """How its checkpoints are known, for messages: "its keys begin with ..."."""
 
+    ENCODER: str
+    """Whose sizes choose a recipe, for messages: "CLIP", or "SAM" where there is no CLIP."""
+
     def recognises(self, state: Mapping[str, Tensor]) -> bool:
         """Whether these tensors look like this family, of any size."""
         ...
 
     def clip_sizes(self, state: Mapping[str, Tensor]) -> tuple[int, int]:
-        """CLIP's (width, patch), by which a recipe is chosen."""
+        """(width, patch) of CLIP, or of `ENCODER` if that is another, by which a recipe is chosen."""
         ...
 
     def fits(self, state: Mapping[str, Tensor], recipe: Recipe) -> bool:
@@ -78,7 +81,7 @@ class Family(Protocol):
         ...
 
 
-FAMILIES: dict[str, Family] = {"ebseg": ebseg, "lmseg": lmseg, "pnp-ovss": pnp_ovss}
+FAMILIES: dict[str, Family] = {"ebseg": ebseg, "lmseg": lmseg, "pnp-ovss": pnp_ovss, "sam": sam, "use": use}
 
 
 def check_canvases(canvases: list[Size], families: Iterable[str]) -> None:

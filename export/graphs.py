@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from torch import nn
+from torch import Tensor, nn
 
 from edgeseg.schema import Size
 
@@ -17,6 +18,7 @@ class GraphPlan:
         name: of the graph. `canvas`: the image size it is for, None if it fits any.
         dynamic: tensor name → {axis: name of the dynamic axis}; every other axis is fixed at the example's extent.
         axes: name of a dynamic axis → (smallest, usual, largest) extent.
+        unsteady: outputs that rounding can change altogether; no reference is kept of them.
     """
 
     name: str
@@ -26,3 +28,9 @@ class GraphPlan:
     outputs: list[str]
     dynamic: dict[str, dict[int, str]] = field(default_factory=dict)
     axes: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    unsteady: tuple[str, ...] = ()
+
+    def run(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Torch's outputs, by name."""
+        outputs = self.network(*(values[name] for name in self.inputs))
+        return dict(zip(self.outputs, outputs if isinstance(outputs, tuple) else (outputs,), strict=True))

@@ -33,6 +33,7 @@ from .nets.swin import SwinConfig
 from .recipe import Recipe
 
 KEYS = "its keys begin with sem_seg_head.predictor.clip_model, sem_seg_head.predictor.transformer, upsample1"
+ENCODER = "CLIP"
 
 WINDOW, STRIDE = 384, 256  # of the sliding windows, in pixels of the canvas; fixed numbers in the authors' code
 PAD_LENGTH = 256  # the class axis is padded to it, and more classes are never aggregated at once

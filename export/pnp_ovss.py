@@ -44,6 +44,7 @@ MOST_CLASSES = 256  # in the captions of one image
 CASE = ((0, 4, 1), (0, 5, 2), (0, 7, 3), (1, 4, 3))  # classes of a reference case: caption, first token, tokens
 
 KEYS = "its keys begin with visual_encoder, text_encoder, itm_head"
+ENCODER = "BLIP"
 
 
 class Blip(nn.Module):

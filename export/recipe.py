@@ -20,6 +20,8 @@ OPTIONS = {
     "ebseg": {"clip_scale", "decoder_heads", "ensemble"},
     "lmseg": {"side", "taps", "clip_head", "pooling", "names", "prompts", "sam"},
     "pnp-ovss": {"layer", "head", "seed", "caption"},
+    "sam": {"decoder_heads", "prompting", "automatic"},
+    "use": {"clip_scale", "surgery", "levels", "merged", "class_token", "temperature", "uncovered", "sam"},
 }
 
 
@@ -34,10 +36,10 @@ class Recipe:
         options: what only this family knows, see its export module; the keys are those of `OPTIONS`.
         licence: of the published weights.
         canvases: default sizes, (H, W).
-        clip_width, clip_patch: by which a checkpoint is recognised.
+        clip_width, clip_patch: by which a checkpoint is recognised; SAM's where there is no CLIP, 0 for any.
         resize: the authors' rule, see `edgeseg.placement`.
         text_encoder: kind, one of `text_encoders.KINDS`.
-        templates, training_classes: names of data files of `edgeseg.data`.
+        templates, training_classes: names of data files of `edgeseg.data`; empty for a family that needs none.
         gate: thresholds per precision: worst cosine of a tensor, share of equal labels.
     """
 

@@ -29,18 +29,19 @@ NEEDS = {  # any one of the packages will do
 }
 
 
-NO_GPU, HAS_GPU = "no NVIDIA GPU", "this machine has a GPU"  # the reasons to skip that hold on CI too
+NO_GPU, HAS_GPU, NO_VNNI = "no NVIDIA GPU", "this machine has a GPU", "this x86 processor has no VNNI"
+HARDWARE = (NO_GPU, HAS_GPU, NO_VNNI)  # the reasons to skip that hold on CI too
 
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
 def held(report: Report) -> Report:
-    """The report of a test or a file; on CI one that was skipped has failed, unless a GPU is the reason."""
+    """The report of a test or a file; on CI one that was skipped has failed, unless other hardware is the reason."""
     if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail"):
         reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
-        if reason.removeprefix("Skipped: ") not in (NO_GPU, HAS_GPU):
-            report.outcome, report.longrepr = "failed", f"nothing but what needs a GPU is skipped on CI: {reason}"
+        if reason.removeprefix("Skipped: ") not in HARDWARE:
+            report.outcome, report.longrepr = "failed", f"only what needs other hardware is skipped on CI: {reason}"
     return report
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.conftest import HAS_GPU, NO_GPU, held
+from tests.conftest import HARDWARE, held
 
 
 def report(reason, **more):
@@ -25,7 +25,7 @@ def test_a_missing_need_fails_on_ci_with_its_reason(monkeypatch):
     assert found.longrepr.endswith("no such thing")
 
 
-@pytest.mark.parametrize("reason", [NO_GPU, HAS_GPU])
+@pytest.mark.parametrize("reason", HARDWARE)
 def test_a_gpu_is_not_promised_on_ci(monkeypatch, reason):
     monkeypatch.setenv("CI", "true")
     assert held(report(reason)).skipped

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 import edgeseg
-from edgeseg.cli.options import ClassRequest, engine_options, resolve_classes
+from edgeseg.cli.class_lists import read_class_lists
+from edgeseg.cli.options import ClassRequest, engine_options, parse_settings, resolve_classes
 from edgeseg.cli.terminal import Report, progress_bar
 from edgeseg.errors import InputError
 from edgeseg.segmenter import Segmenter
@@ -19,6 +21,7 @@ from edgeseg.vocabulary import Vocabulary
 
 from ..datasets import DATASETS, Dataset, open_dataset
 from ..output import PATH, check_places, finish, parse_canvas
+from .count import Count
 from .describe import (
     accuracy_lines,
     agreement_lines,
@@ -31,6 +34,7 @@ from .describe import (
 )
 from .evaluate import compare, evaluate
 from .job import Crew, Options
+from .recall import Recall, describe_recall, measure_recall, parse_grids, recall_lines
 from .result import Accuracy, Agreement
 from .scores import CONVENTIONS
 from .state import State
@@ -52,6 +56,8 @@ _AGAINST_KEYS = ("bundle", "backend", "precision")
 @click.option("--resize", type=click.Choice(["recipe", "none"]), default="recipe", show_default=True)
 @click.option("--canvas", metavar="HxW", help="Default: the smallest that holds the image.")
 @click.option("--threshold", type=float, help="Pixels whose best score is below it are none of the classes.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the bundle's family.")
+@click.option("--class-lists", type=PATH, help="JSON: image name → its classes among all.")
 @click.option("--top-k", type=int, help="Reject classes early, as `edgeseg run` does: only this many are left.")
 @click.option("--classes", metavar="NAMES", help="Prompts instead of the data set's: one for each class, in its order.")
 @click.option("--file", type=PATH, help="The same, from a text file: one a line.")
@@ -60,6 +66,7 @@ _AGAINST_KEYS = ("bundle", "backend", "precision")
 @click.option("--new", multiple=True, metavar="NAMES", help="Treat these classes as not seen in training.")
 @click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="How many count images.")
 @click.option("--ray", metavar="ADDRESS", help="Count on a Ray cluster's machines: HOST:PORT of its head, or auto.")
+@click.option("--mask-recall", metavar="N,N", help="Also how many labelled segments the masks of such grids find.")
 @click.option("--per-image", is_flag=True, help="Keep each image's counts, for intervals of `bench compare`.")
 @click.option("--state", type=PATH, help="File to go on from if this is cut short; default: OUTPUT.state.")
 @click.option("-o", "--output", type=PATH, help="Write the result there, as JSON.")
@@ -92,12 +99,15 @@ class _Run:
     crew: Crew
     shown: bool
     per_image: bool
+    grids: list[int]
 
     @classmethod
     def parse(cls, options: dict[str, Any], shown: bool) -> _Run:
         found = open_dataset(options["name"], options["root"], options["split"], options["layout"])
         resize = None if options["resize"] == "recipe" else options["resize"]
-        how = Options(options["threshold"], resize, parse_canvas(options["canvas"]), options["top_k"])
+        settings, lists = parse_settings(options["settings"]), read_class_lists(options["class_lists"])
+        canvas, top_k = parse_canvas(options["canvas"]), options["top_k"]
+        how = Options(options["threshold"], resize, canvas, settings, lists, top_k=top_k)
         dataset = found.first(options["limit"]) if options["limit"] else found
         classes = _classes(options, found)
         kept = options["per_image"]
@@ -105,7 +115,11 @@ class _Run:
             todo = "leave one of the two out"
             raise InputError("use --per-image with --against", "it keeps counts of labels, which are not used", todo)
         crew = Crew(options["processes"], options["threads"], options["ray"])
-        return cls(dataset, len(found), how, classes, crew, shown, kept)
+        grids = parse_grids(options["mask_recall"])
+        if grids and options["against"]:
+            todo = "leave one of the two out"
+            raise InputError("use --mask-recall with --against", "it compares masks with labels", todo)
+        return cls(dataset, len(found), how, classes, crew, shown, kept, grids)
 
     def how(self, state: State | None, report: Report) -> dict[str, Any]:
         """The rest of what `evaluate` and `compare` are told."""
@@ -122,13 +136,29 @@ def _measure(run: _Run, bundle: Path, options: dict[str, Any], state: State | No
             agreed = _compare(run, segmenter, other, state)
             remarks = list(notes(run.dataset, run.whole, agreed.count, agreed.resumed))
             body |= {"against": describe_engine(other), **describe_agreement(agreed), "notes": remarks}
-            return body, [*agreement_lines(agreed), *(f"note: {remark}" for remark in remarks)]
+            return body, [*agreement_lines(agreed), *_notes(remarks)]
+        masks = _recall(run, segmenter)
+        if masks and segmenter.bundle.manifest.recipe.get("embedding") == 0:  # SAM by itself: no class has a score
+            remarks = list(notes(run.dataset, run.whole, Count(np.zeros((0, 0), np.int64)), 0))
+            return {**body, **describe_recall(masks), "notes": remarks}, [*recall_lines(masks), *_notes(remarks)]
         counted, vocabulary = _evaluate(run, segmenter, state)
     found = counted.under(options["convention"])
     remarks = list(notes(run.dataset, run.whole, found.count, found.resumed))
-    lines = [*accuracy_lines(found), *(f"note: {remark}" for remark in remarks)]
+    lines = [*accuracy_lines(found), *recall_lines(masks), *_notes(remarks)]
     rest = {**describe_accuracy(found), **describe_images(found, run.dataset), "notes": remarks}
+    rest |= describe_recall(masks) if masks else {}
     return {**body, "prompts": list(vocabulary.names), **rest}, lines
+
+
+def _notes(remarks: list[str]) -> list[str]:
+    return [f"note: {remark}" for remark in remarks]
+
+
+def _recall(run: _Run, segmenter: Segmenter) -> list[Recall]:
+    if not run.grids:
+        return []
+    with progress_bar("finding segments", shown=run.shown) as report:
+        return measure_recall(segmenter, run.dataset, run.grids, report)
 
 
 def _evaluate(run: _Run, segmenter: Segmenter, state: State | None) -> tuple[Accuracy, Vocabulary]:

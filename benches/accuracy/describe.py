@@ -37,6 +37,8 @@ def describe_run(segmenter: Segmenter, dataset: Dataset, options: Options) -> di
         "resize": rule,
         "canvas": options.canvas and size_text(options.canvas),
         "threshold": options.threshold,
+        **({"settings": dict(options.settings)} if options.settings else {}),
+        **({"class_lists": shown_path(options.lists.path)} if options.lists else {}),
         **({} if options.top_k is None else {"top_k": options.top_k}),
     }
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 import edgeseg
 from edgeseg.backends import get_backend
+from edgeseg.cli.class_lists import ClassLists
 from edgeseg.compose import NONE_LABEL
 from edgeseg.errors import InputError
 from edgeseg.schema import Size
@@ -34,13 +35,23 @@ class Options:
         threshold: pixels whose best score is below it are none of the classes; the background, where there is one.
         resize: "none" leaves images as large as they are; None follows the bundle's recipe.
         canvas: the (H, W) to use; None takes the smallest that fits.
+        settings: of the family, see `Segmenter`.
+        lists: the classes of each image, for a family that has the setting `only`; None gives all to each.
         top_k: so many classes are left by a family that rejects some early; None rejects none.
     """
 
     threshold: float | None = None
     resize: str | None = None
     canvas: Size | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    lists: ClassLists | None = None
     top_k: int | None = None
+
+    def of(self, image: Path) -> dict[str, Any]:
+        """What the segmenter is told for this image. Raises InputError where the lists do not name it."""
+        only = {"only": self.lists.of(image)} if self.lists else {}
+        told = {"resize": self.resize, "canvas": self.canvas, "top_k": self.top_k}
+        return {**told, "settings": {**self.settings, **only}}
 
 
 @dataclass(frozen=True)
@@ -177,9 +188,9 @@ class Worker:
     def _segment(self, number: int, rgb: npt.NDArray[np.uint8], item: Item) -> tuple[Int32, bool]:
         """Columns of the matrix, and whether the image went in exactly; an error names the image's file."""
         options, vocabulary = self.job.options, self.job.sides[number].vocabulary
-        placing: dict[str, Any] = {"resize": options.resize, "canvas": options.canvas, "top_k": options.top_k}
+        told = options.of(item.image)
         try:
-            result = self.segmenters[number](rgb, vocabulary, options.threshold, **placing)
+            result = self.segmenters[number](rgb, vocabulary, options.threshold, **told)
         except InputError as error:
             raise InputError(f"{error.asked} {item.image}", error.found, error.todo) from None
         columns: Int32 = self._classes[result.labels]

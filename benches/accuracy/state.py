@@ -108,6 +108,8 @@ def belongs_to(job: Job, segmenters: Sequence[Segmenter]) -> dict[str, str]:
         "resize rule": options.resize or "the recipe's",
         "canvas": size_text(options.canvas),
         "threshold": repr(options.threshold),
+        "settings": ", ".join(f"{name}={value}" for name, value in sorted(options.settings.items())) or "none",
+        "class lists": _digest(repr(sorted(options.lists.lists.items()))) if options.lists else "none",
         "classes left early": repr(options.top_k),
         "processor": cpu_model(),
         "edgeseg": edgeseg.__version__,

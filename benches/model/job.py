@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgeseg.backends.base import Array
 from edgeseg.bundle import Bundle
 from edgeseg.errors import BundleError, InputError
 from edgeseg.pipelines import get_pipeline
@@ -71,7 +72,8 @@ def count_plan(bundle: Bundle, plan: Plan, graphs: Sequence[GraphSpec], job: Job
 
 
 def _counted(bundle: Bundle, files: Sequence[tuple[GraphSpec, str]], canvas: Size, classes: int) -> dict[str, Any]:
-    rows = [_row(bundle, spec, file, classes) for spec, file in files]
+    captions = _captions(bundle, [spec for spec, _ in files if spec.name != TEXT], classes)
+    rows = [_row(bundle, spec, file, _extents(spec, classes) | captions.get(spec.name, {})) for spec, file in files]
     notes = [
         f"{row['graph']}: operators of unknown cost ({', '.join(row['uncounted'])}), so its MACs are a lower bound"
         for row in rows
@@ -114,10 +116,10 @@ def _with_text(bundle: Bundle, chain: Sequence[GraphSpec]) -> list[GraphSpec]:
     return [*chain, *([graph for graph in text if graph.precision == chain[0].precision] or text)[:1]]
 
 
-def _row(bundle: Bundle, spec: GraphSpec, file: str, classes: int) -> dict[str, Any]:
+def _row(bundle: Bundle, spec: GraphSpec, file: str, extents: dict[str, int]) -> dict[str, Any]:
     path = _present(bundle, file)
     try:
-        cost = count(path, _extents(spec, classes))
+        cost = count(path, extents)
     except Exception as error:  # protobuf and onnx raise classes of their own
         raise BundleError(f"count {file}", f"onnx says: {error}", "check it with `edgeseg verify`") from error
     named = {"graph": spec.name, "precision": spec.precision, "file": file}
@@ -136,6 +138,20 @@ def _extents(spec: GraphSpec, classes: int) -> dict[str, int]:
     if "S" in spec.axes:  # classes that are left to LMSeg's aggregation
         chosen["S"] = min(classes, spec.axes["S"][2])
     return {name: usual for name, (_, usual, _) in spec.axes.items()} | chosen
+
+
+def _captions(bundle: Bundle, graphs: Sequence[GraphSpec], classes: int) -> dict[str, dict[str, int]]:
+    """Graph → extents of its axes in the captions of so many classes, where the chain reads tokens; else nothing."""
+    if not any("T" in spec.axes for spec in graphs):
+        return {}
+    feed = get_pipeline(bundle.manifest).class_feed(stand_in(bundle, classes))
+    return {spec.name: _fed(spec, feed) for spec in graphs}
+
+
+def _fed(spec: GraphSpec, feed: Mapping[str, Array]) -> dict[str, int]:
+    read = [tensor for tensor in spec.inputs if tensor.name in feed]
+    pairs = [pair for tensor in read for pair in zip(tensor.shape, feed[tensor.name].shape, strict=True)]
+    return {axis: extent for axis, extent in pairs if isinstance(axis, str)}
 
 
 def _numbers(cost: GraphCost) -> dict[str, Any]:

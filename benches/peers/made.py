@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from edgeseg.bundle import Bundle
 from edgeseg.errors import EdgesegError
@@ -25,6 +26,16 @@ PLAIN, PLAIN_HALF = "sam-plain.onnx", "sam-plain-half.onnx"
 SAMEXPORTER = "samexporter==0.5.0"
 SAMEXPORTER_FILE, SAMEXPORTER_INT8 = "samexporter.onnx", "samexporter-int8.onnx"
 BLIP_CHECKPOINT, BLIP_BUNDLE, BLIP_WORDS = "blip-large.pth", "blip-large.bundle", "blip-vocabulary"
+BLIP_GAINS = {
+    "attn.qkv": 2.25,
+    "attn.proj": 0.3,
+    "mlp.fc2": 0.5,
+    "crossattention.self.query": 4.0,
+    "attention.self.query": 3.0,
+    "attention.output": 0.6,
+    "itm_head": 2.0,
+}
+"""Sharp attentions that add little: words and patches stay distinct, so labels depend on more than rounding."""
 OPSET = 17
 NECK_SEED = 0
 
@@ -67,15 +78,21 @@ def blip_checkpoint(work: Path) -> None:
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in Blip(VitConfig(), ItmConfig()).state_dict().items()}
     random = torch.Generator().manual_seed(0)
-    state = {}
-    for name, shape in shapes.items():
-        drawn = torch.randn(shape, generator=random)
-        scale = 1.0 if "embed" in name and len(shape) > 1 else 2 / max(shape[1:].numel(), 1) ** 0.5
-        state[name] = drawn * (scale if len(shape) > 1 else 0.02) + float("norm" in name.lower() and "weight" in name)
+    state = {name: blip_tensor(name, torch.randn(shape, generator=random)) for name, shape in shapes.items()}
     (work / BLIP_WORDS).mkdir(exist_ok=True)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "picture", "of", *(f"word{i}" for i in range(30522 - 7))]
     (work / BLIP_WORDS / "vocab.txt").write_text("\n".join(words) + "\n", "utf-8")
     torch.save({"model": state}, work / BLIP_CHECKPOINT)
+
+
+def blip_tensor(name: str, drawn: Any) -> Any:
+    """A tensor of BLIP's by its name, made of as many normal numbers."""
+    if drawn.ndim < 2:
+        return drawn * 0.02 + float("norm" in name.lower() and name.endswith("weight"))
+    if "embed" in name and "patch" not in name:
+        return drawn * (0.3 if "position" in name else 1.0)
+    gain = next((gain for part, gain in BLIP_GAINS.items() if part in name), 1.0)
+    return drawn * (gain / drawn[0].numel() ** 0.5)
 
 
 def blip_bundle(work: Path) -> None:

@@ -92,6 +92,10 @@ def _about(body: Mapping[str, Any]) -> Iterator[str]:
     yield f"how images went in: resize {rule['mode']}{f' ({rest})' if rest else ''}{canvas}"
     if body["threshold"]:
         yield f"pixels with a best score below {body['threshold']} are none of the classes"
+    if body.get("settings"):
+        yield f"set: {', '.join(f'{name}={value}' for name, value in body['settings'].items())}"
+    if body.get("class_lists"):
+        yield f"classes of each image: those that {body['class_lists']} lists"
     if "top_k" in body:
         yield f"classes were rejected early, all but {body['top_k']}"
     if worst:

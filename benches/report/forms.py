@@ -135,6 +135,9 @@ _DIFFERENCE = {f"{name}_percent": _NUMBER for name in ("a_miou", "b_miou", "diff
 IMAGES = [{"key": str, "classes": [int], **{f"{name}_pixels": [int] for name in ("labelled", "predicted", "correct")}}]
 """Of an accuracy's `per_image`, which may be missing."""
 
+ASKED = {"settings": {str: str}, "class_lists": str, "top_k": int}
+"""Of an accuracy or a latency; each may be missing."""
+
 FORMS: dict[str, Any] = {
     "accuracy": _ACCURACY,
     "agreement": _AGREEMENT,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import edgeseg
+from edgeseg.cli.class_lists import read_class_lists
 from edgeseg.errors import EdgesegError, InputError
 from edgeseg.schema import parse_size
 from edgeseg.segmenter import Segmenter
@@ -129,7 +130,8 @@ def _job(segmenter: Segmenter, dataset: Dataset, body: dict[str, Any]) -> Job:
     vocabulary = segmenter.vocabulary(dataset.prompts if same else body["prompts"], overlap)
     resize = "none" if (body["resize"] or {}).get("mode") == "none" else None
     canvas = parse_size(body["canvas"]) if body["canvas"] else None
-    options = Options(body["threshold"], resize, canvas, body.get("top_k"))
+    lists = read_class_lists(Path(body["class_lists"]) if "class_lists" in body else None)
+    options = Options(body["threshold"], resize, canvas, body.get("settings", {}), lists, top_k=body.get("top_k"))
     return Job(dataset, (side(segmenter, vocabulary),), options, None)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgeseg.errors import InputError
 
-from .forms import FORMS, IMAGES, SCHEMA, kind_of
+from .forms import ASKED, FORMS, IMAGES, SCHEMA, kind_of
 from .shape import misfit
 
 LIMIT_BYTES = 1 << 26
@@ -85,10 +85,15 @@ def read_result(path: Path, number: int = 1) -> Result:
         found = f"its schema is {body['schema']} and this edgeseg knows {SCHEMA}"
         raise InputError(asked, found, "take the edgeseg that wrote it, or measure again")
     kind = kind_of(body)
+    if kind == "accuracy" and "mask_recall" in body and "scores" not in body:
+        found = "it holds the mask recall of a SAM alone, of which reports have no section"
+        raise InputError(asked, found, "leave it out of the report")
     if kind is None:
         known = "bench accuracy, latency, model and compare, and demo"
         raise InputError(asked, f"it is of the command {body['command']!r}, and reports know {known}", _TODO)
-    found = misfit(body, FORMS[kind]) or (_images_misfit(body) if kind == "accuracy" else None)
+    names = ASKED.keys() & body if kind in ("accuracy", "latency") else ()
+    asked_for = {name: ASKED[name] for name in names}
+    found = misfit(body, FORMS[kind] | asked_for) or (_images_misfit(body) if kind == "accuracy" else None)
     if found:
         raise InputError(asked, f"{found}, so it is damaged or not of this version", "measure again")
     return Result(number, path.name, kind, body)

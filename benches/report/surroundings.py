@@ -34,7 +34,7 @@ def differences(a: Result, b: Result) -> tuple[Difference, ...]:
 
 
 def settings(a: Result, b: Result) -> tuple[Difference, ...]:
-    """What was asked differently of the two: image, canvas, classes, threads, threshold, classes left early."""
+    """What was asked differently: image, canvas, classes, threads, threshold, settings, classes left early."""
     return between(_settings(a.body), _settings(b.body))
 
 
@@ -61,6 +61,8 @@ def surroundings(body: Mapping[str, Any]) -> dict[str, str]:
 def _settings(body: Mapping[str, Any]) -> dict[str, str]:
     asked = "threads", "in_order", "canvas", "threshold", "top_k", "resize"
     found = {name: body[name] for name in asked if name in body}
+    found |= {f"setting {name}": value for name, value in body.get("settings", {}).items()}
+    found |= {"class lists": body["class_lists"]} if "class_lists" in body else {}
     found |= {f"image {name}": body["image"][name] for name in ("size", "resized", "canvas") if "image" in body}
     found |= {"prompts": f"a list of {len(body['prompts'])} {_digest(body['prompts'])}"} if "prompts" in body else {}
     return {name: NOTHING if value is None else str(value) for name, value in found.items()}

@@ -51,7 +51,7 @@ class Mixtures:
 
     def _all_half(self, graph: GraphSpec) -> bool:
         net = load_net(self._bundle, graph)
-        keys = {block.key for block in all_blocks(net, find_sites(net.model))}
+        keys = {block.key for block in all_blocks(net, find_sites(net.model, net.within))}
         return keys <= self._mixture.half and not self._mixture.quantizes(graph.name)
 
     def _forms(self, graph: GraphSpec, writer: WeightWriter, data: str, stage: Stage) -> Iterator[Quantized]:

@@ -25,6 +25,8 @@ VERBS = {
     "build": ("edgeseg.engines.cli:build", "Build the engines of a bundle for a device."),
     "vocab": ("edgeseg.cli.vocab:vocab", "Encode class names into a vocabulary file."),
     "run": ("edgeseg.cli.run:run", "Segment images."),
+    "segments": ("edgeseg.cli.segments:segments", "Find everything in a photo, as masks."),
+    "query": ("edgeseg.cli.query:query", "Rank segments by how well a text describes them."),
     "inspect": ("edgeseg.cli.bundle:inspect", "Show what a bundle holds."),
     "bench": ("edgeseg.benches.cli:bench", "Measure what a bundle gives and what it costs."),
     "verify": ("edgeseg.cli.verify:verify", "Check a bundle's files and results against its reference."),

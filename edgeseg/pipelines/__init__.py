@@ -22,6 +22,8 @@ PIPELINES = {
     "ebseg": "edgeseg.pipelines.ebseg:EBSegPipeline",
     "lmseg": "edgeseg.pipelines.lmseg:LMSegPipeline",
     "pnp-ovss": "edgeseg.pipelines.pnp_ovss:PnPPipeline",
+    "sam": "edgeseg.pipelines.sam:SamPipeline",
+    "use": "edgeseg.pipelines.use:UsePipeline",
 }
 
 

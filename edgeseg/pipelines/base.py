@@ -119,9 +119,14 @@ class EmbeddedClasses:
 
     def look(self, chain: Chain, image: Mapping[str, Array], look: Look) -> Seen:
         """Run the chain once. Raises InputError for settings: there are none."""
-        if look.settings:
-            found = "this family has no settings"
-            raise InputError(f"set {next(iter(look.settings))!r}", found, "leave --set out")
+        no_settings(look)
         named = self.vocabulary_feed(look.vocabulary.embeddings, look.vocabulary.overlap, look.top_k)
         result = chain.run({**image, **named}, self.wanted, look.observer)
         return Seen(self.evidence(result.tensors, look.vocabulary.names, look.placement), result.timings_ms)
+
+
+def no_settings(look: Look) -> None:
+    """Raise an InputError if the user chose settings of a family that has none."""
+    if look.settings:
+        found = "this family has no settings"
+        raise InputError(f"set {next(iter(look.settings))!r}", found, "leave --set out")

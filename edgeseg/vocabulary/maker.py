@@ -74,8 +74,7 @@ class VocabularyMaker:
         self._bundle, self._open_session = bundle, open_session
         self._cache = EmbeddingCache.default() if cache is None else cache
         self._recipe = TextRecipe.read(bundle.manifest.recipe)
-        digests = bundle.manifest.source.sha256, self._recipe.weights
-        self.encoder = self._recipe.fingerprint(*filter(None, digests))
+        self.encoder = self._recipe.encoder(bundle.manifest.source.sha256)
 
     def vocabulary(
         self,

@@ -55,6 +55,10 @@ class TextRecipe:
         first = recipe.get("names") == "first"
         return cls(kind, templates, training, *counts, _weights(recipe), channels=channels, first=first)
 
+    def encoder(self, checkpoint: str) -> str:
+        """Names the text encoder and templates, for vocabularies and segments. `checkpoint`: sha256 of its file."""
+        return self.fingerprint(*filter(None, (checkpoint, self.weights)))
+
     def prompts(self, name: str, phrase: str = "") -> list[str]:
         """One prompt per template, a phrase behind the name. A `{}` in the name itself stays as it is."""
         said = f"{name.split(', ')[0] if self.first else name} {phrase}".strip()

@@ -57,12 +57,16 @@ class ClipTrunk(Fixed):
         self.ln_post = nn.LayerNorm(config.width)
         self.proj = nn.Parameter(torch.zeros(config.width, config.embedding))
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+    def embed(self, image: Tensor) -> Tensor:
+        """The tokens (B, 1+L, width) before the first block."""
         size = int(image.shape[-2]) // self.config.patch, int(image.shape[-1]) // self.config.patch
         patches = to_tokens(self.conv1(image)) + self.derive("positions", lambda: self._positions(size))
         first = self.derive("class_token", lambda: (self.class_embedding + self.positional_embedding[0])[None, None])
-        original = self.ln_pre(torch.cat((first.expand(patches.shape[0], -1, -1), patches), dim=1))
-        surgery, taps = original, []
+        return self.ln_pre(torch.cat((first.expand(patches.shape[0], -1, -1), patches), dim=1))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        original = surgery = self.embed(image)
+        taps = []
         for i, block in enumerate(self.resblocks, start=1):
             if isinstance(block, SurgeryBlock):
                 original, surgery = block(original, surgery)

@@ -1,6 +1,7 @@
 """A run that was cut short goes on where it was and ends with the same counts; the state of another run is refused."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import edgeseg
 from edgeseg.benches.accuracy import Options, State, compare, evaluate
 from edgeseg.benches.datasets import open_dataset
+from edgeseg.cli.class_lists import ClassLists
 from edgeseg.errors import InputError
 from tests.benches.conftest import SIZES, make_folder
 from tests.benches.runs import Interrupted, half_done
@@ -15,6 +17,8 @@ from tests.benches.trees import grey, photo
 from tests.edgeseg.tiny_bundle import CLASSES, make_bundle
 
 pytestmark = pytest.mark.onnx
+
+LISTS = ClassLists(Path("lists.json"), {"a": ("cat",)})
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -68,6 +72,8 @@ def test_finished_run_is_not_run_again(segmenter, dataset, tmp_path):
         ({"options": Options(threshold=0.5)}, "threshold was None, is 0.5"),
         ({"options": Options(resize="none")}, "resize rule was the recipe's, is none"),
         ({"options": Options(canvas=(64, 96))}, "canvas was any, is 64x96"),
+        ({"options": Options(settings={"rounds": "2"})}, "settings was none, is rounds=2"),
+        ({"options": Options(lists=LISTS)}, "class lists was none, is [0-9a-f]{12}"),
         ({"options": Options(top_k=2)}, "classes left early was None, is 2"),
         ({"overlap": {"cat": False}}, "vocabulary was"),
         ({"limit": 3}, "list of images was"),

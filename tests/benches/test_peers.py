@@ -9,8 +9,9 @@ from argparse import ArgumentTypeError
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from benches.peers import int8_cpu, ptq, turns
+from benches.peers import automatic, int8_cpu, ptq, turns
 from benches.peers import run as command
 from benches.peers.comparisons import COMPARISONS
 from benches.peers.options import place
@@ -19,10 +20,12 @@ from benches.peers.side import Comparison, Side, load
 from benches.peers.table import comparison_lines
 from benches.peers.turns import take_turns
 from edgeseg.environment import core_count
+from edgeseg.segments.runs import encode_all
 
 MIB = 2**20
 FAKES = "tests.benches.fake_peers"
-SIDES = [side for one in (*COMPARISONS, *int8_cpu.COMPARISONS) for side in one.sides]
+SIDES = [side for one in (*COMPARISONS, *int8_cpu.COMPARISONS, automatic.comparison(32)) for side in one.sides]
+POSITIONALS = {ptq: 4, automatic: 3}
 
 
 def side(name, opens="sleeper", needs=(), **options):
@@ -188,7 +191,9 @@ def test_command_fails_when_a_side_fails(tmp_path, monkeypatch):
     assert command.main([str(tmp_path), "--rounds", "1"]) == 1
 
 
-@pytest.mark.parametrize("script", [command, int8_cpu, ptq], ids=lambda module: module.__name__.rpartition(".")[2])
+@pytest.mark.parametrize(
+    "script", [command, int8_cpu, ptq, automatic], ids=lambda module: module.__name__.rpartition(".")[2]
+)
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -200,7 +205,7 @@ def test_command_fails_when_a_side_fails(tmp_path, monkeypatch):
 )
 def test_what_cannot_be_asked_for_is_refused_before_anything_runs(script, words, said, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script, "take_turns", None)
-    positional = [str(tmp_path)] * (4 if script is ptq else 1)
+    positional = [str(tmp_path)] * POSITIONALS.get(script, 1)
     with pytest.raises(SystemExit) as raised:
         script.main([*positional, *words])
     assert raised.value.code == 2
@@ -235,3 +240,27 @@ def test_every_side_can_be_called_as_the_table_says(each, tmp_path):
 def test_everything_is_held_against_this_project(one):
     assert one.sides[0].ours
     assert {side.name.partition("/")[0] for side in one.sides} == {one.name}
+
+
+def test_automatic_masks_of_two_sides_are_held_against_each_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(automatic, "comparison", lambda _: Comparison("x", "", "", (side("a"), side("b"))))
+    for name in ("x/a", "x/b"):
+        automatic.counts_file(tmp_path, name).write_text("7")
+    Image.fromarray(np.zeros((3, 4, 3), np.uint8)).save(tmp_path / "photo.png")
+    (tmp_path / "weights").touch()
+    output = tmp_path / "result.json"
+    words = [tmp_path, tmp_path / "weights", tmp_path / "photo.png", "--per-side", "8", "--rounds", "1", "-o", output]
+    assert automatic.main([str(word) for word in words]) == 0
+    body = json.loads(output.read_text())
+    assert body["command"] == "python benches/peers/automatic.py WORK mobile_sam.pt photo.png --per-side 8 --rounds 1"
+    assert [row["masks"] for row in body["comparisons"][0]["sides"]] == [7, 7]
+    assert str(tmp_path) not in output.read_text()
+
+
+def test_what_two_generators_gave_is_told_as_masks_on_each_pixel(tmp_path):
+    masks = np.zeros((3, 4, 5), bool)
+    masks[0, :2], masks[1, 1:, 2:], masks[2] = True, True, True
+    runs = encode_all(masks, (4, 5))
+    covered = automatic.told(tmp_path, "x/a", (4, 5), [runs.of(i).tolist() for i in range(3)])
+    assert (covered == masks.sum(axis=0)).all()
+    assert automatic.counts_file(tmp_path, "x/a").read_text() == "3"

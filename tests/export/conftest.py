@@ -52,6 +52,32 @@ def full_bundle(tmp_path_factory):
     return give
 
 
+@pytest.fixture(scope="session")
+def small_use(tmp_path_factory):
+    """The bundle of a small CLIP behind a small SAM."""
+    from tests.export.small_use import write_small_use
+
+    return write_small_use(tmp_path_factory.mktemp("small-use"))
+
+
+@pytest.fixture(scope="session")
+def small_sam(tmp_path_factory):
+    """The bundle of a small SAM."""
+    from tests.export.small_use import write_small_sam
+
+    return write_small_sam(tmp_path_factory.mktemp("small-sam"))
+
+
+@pytest.fixture(scope="session")
+def mobile_bundle(tmp_path_factory, shared):
+    """The bundle of MobileSAM's published weights; takes half a minute, once a session."""
+    from edgeseg.export.bundle import Checkpoint, export_bundle
+
+    return export_bundle(
+        Checkpoint(shared / "data/mobile_sam.pt"), [], tmp_path_factory.mktemp("mobile-sam") / "m.bundle"
+    )
+
+
 def pytest_runtest_teardown(nextitem):
     """Bundles at full size are gigabytes: they go with the last test of this folder, not with the session."""
     if nextitem is None or HERE not in nextitem.path.parents:

@@ -76,7 +76,7 @@ def by_torch(made, canvas, classes):
     }
     values |= {name: torch.from_numpy(array) for name, array in vocabulary(classes).items()}
     for plan in [*ebseg.graphs(model, recipe, canvas), ebseg.score_graph(model)]:
-        values.update(module._run(plan, values))
+        values.update(plan.run(values))
     return {name: value.numpy() for name, value in values.items()}
 
 
@@ -90,7 +90,7 @@ def exactly(made, canvas, values):
     model, recipe = copy.deepcopy(made[0]).double(), made[1]
     inputs = {name: torch.from_numpy(array).double() for name, array in values.items()}
     plans = [*ebseg.graphs(model, recipe, canvas), ebseg.score_graph(model)]
-    return {name: value.numpy() for plan in plans for name, value in module._run(plan, inputs).items()}
+    return {name: value.numpy() for plan in plans for name, value in plan.run(inputs).items()}
 
 
 @pytest.mark.parametrize("like", ["b", "l"])
@@ -154,7 +154,7 @@ def test_the_bundle_segments_an_image_of_its_size_exactly(small_bundle, model, m
     wanted = by_torch(model("b"), CANVAS["b"], 3)
     values = {name: torch.from_numpy(value) for name, value in wanted.items()}
     values |= {"text": torch.tensor(made.embeddings), "overlap": torch.tensor(made.overlap)}
-    values |= module._run(ebseg.score_graph(model("b")[0]), values)
+    values |= ebseg.score_graph(model("b")[0]).run(values)
     assert result.labels.shape == CANVAS["b"]
     assert (result.labels == labels(values["mask_logits"], values["class_probs"], CANVAS["b"])).mean() > 0.999
 

@@ -45,8 +45,8 @@ def ran(tmp_path_factory):
     shutil.rmtree(folder)  # gigabytes
     model = lmseg.load(folder, state, preset("catseg-l"))
     with torch.no_grad():
-        features, early, late = clip_maps(model, feed)
-        return logits, aggregate(model.aggregation, features, early, late, torch.from_numpy(text)).numpy()
+        dense, early, late = clip_maps(model, feed)
+        return logits, aggregate(model.aggregation, dense, early, late, torch.from_numpy(text)).numpy()
 
 
 def test_small_encoder_maps_are_open_clips():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
@@ -47,18 +48,24 @@ def quiet(_done, _total):
     pass
 
 
+ENCODERS = ("sam", "clip_trunk")
+VALUES = re.compile(r"/pixel_decoder/transformer/.*(value_proj|output_proj|linear1|linear2)/MatMul")
+
 LEAST_TOKENS = {"int8": 0, "fp8": 16}
 """Attentions of fp8 over this many tokens or fewer are not fused; the networks of full size have hundreds."""
 
 
 def expected(bundle, name, canvas):
-    """Names of the products with a weight but for the patch embedding, and the number of attentions."""
+    """Names of the products with a weight but for the patch embedding, of the head's those that are quantized; and the
+    number of attentions."""
     from edgeseg.calibration.tap import load_net
 
     net = load_net(bundle, bundle.graph(name, "fp32", canvas))
     weights = {tensor.name: tensor for tensor in net.graph.initializer}
     products = [node for node in net.graph.node if node.op_type == "MatMul" and node.input[1] in weights]
     matrices = {node.name for node in products if len(weights[node.input[1]].dims) == 2}
+    if name == "head":
+        matrices = {node for node in matrices if VALUES.search(node)}
     return matrices, sum(node.op_type == "Softmax" for node in net.graph.node)
 
 
@@ -68,9 +75,13 @@ def check(bundle, name, precision, target, canvas):
     products, attentions = expected(bundle, name, canvas)
     kind = KINDS[precision]
     made = {node for layer in found if layer.kind == "gemm" and layer.inputs[0] == kind for node in layer.nodes}
+    assert products
     assert products - made == set()
+    if name == "head":
+        assert {node for node in made if node.endswith("/MatMul")} == products
     tokens = spec.outputs[-1].shape[1]
-    if name != "clip_tail" and tokens > LEAST_TOKENS[precision]:  # the tail's mask tokens attend to two things at once
+    # the tail's mask tokens attend to two things at once, the head's queries to what changes with the image
+    if name in ENCODERS and tokens > LEAST_TOKENS[precision]:
         fused = [layer for layer in found if "_gemm_mha" in layer.name]
         assert len(fused) == attentions
         if precision == "fp8":
@@ -95,7 +106,7 @@ def small(small_bundle, tmp_path_factory):
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp8"])
-@pytest.mark.parametrize("name", ["sam", "clip_trunk", "clip_tail"])
+@pytest.mark.parametrize("name", ["sam", "clip_trunk", "clip_tail", "head"])
 @pytest.mark.parametrize("like", ["b", pytest.param("l", marks=pytest.mark.slow)])
 def test_every_weighted_product_is_of_eight_bits_and_every_attention_one_kernel(small, like, name, precision):
     bundle = small(like, precision)
@@ -105,7 +116,7 @@ def test_every_weighted_product_is_of_eight_bits_and_every_attention_one_kernel(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["int8", "fp8"])
-@pytest.mark.parametrize("name", ["sam", "clip_trunk"])
+@pytest.mark.parametrize("name", ["sam", "clip_trunk", "head"])
 def test_the_same_at_full_size(full_bundle, name, precision):
     bundle = quantized(full_bundle("b")[0], precision)  # of L the calibration alone takes minutes
     canvas = (640, 640)

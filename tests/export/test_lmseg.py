@@ -88,7 +88,7 @@ def test_the_graphs_give_what_torch_gives_for_any_number_of_classes(bundles, kin
     values = {name: torch.tensor(array) for name, array in feed.items()}
     with torch.no_grad():
         for plan in lmseg.plans(model(kind), small_recipe(**KINDS[kind]), canvas):
-            values |= module._run(plan, values)
+            values |= plan.run(values)
     assert found["logits"].shape[:2] == (lmseg.views(canvas), min(classes, 256))
     for name, array in found.items():
         wanted = values[name].numpy()

@@ -12,7 +12,11 @@ from edgeseg.bundle import Bundle
 from edgeseg.cli.verify import verify_plan
 from edgeseg.errors import BundleError, CheckpointError, InputError
 from edgeseg.export import pnp_ovss
+from edgeseg.export.bundle import Checkpoint, choose_recipe
 from edgeseg.export.checkpoint import read_checkpoint
+from edgeseg.export.nets.blip_itm import ItmConfig
+from edgeseg.export.nets.blip_vit import VitConfig
+from edgeseg.export.recipe import preset
 from edgeseg.pipelines.pnp_captions import WordMaker, Words
 from edgeseg.pipelines.pnp_maps import ClassMaps
 from edgeseg.reference import references
@@ -66,6 +70,19 @@ def test_what_training_alone_needs_is_left_out(tmp_path):
 def test_tensors_that_do_not_fit_are_named(tmp_path, change, found):
     with pytest.raises(CheckpointError, match=found):
         load(tmp_path, change)
+
+
+@pytest.mark.parametrize("name", ["model_large_retrieval_flickr.pth", "model_large_retrieval_coco.pth"])
+def test_published_files_are_told_by_their_tensors(tmp_path, name):
+    """Both hold BLIP-large at 384 pixels, its momentum copy, and queues of one length or another."""
+    with torch.device("meta"):
+        model = pnp_ovss.Blip(VitConfig(), ItmConfig())
+    state = dict(model.state_dict())
+    copies = {key.replace(".", "_m.", 1): value for key, value in state.items() if not key.startswith("itm")}
+    queues = {"image_queue": torch.empty(256, 57600, device="meta"), "idx_queue": torch.empty(1, 9, device="meta")}
+    state |= copies | queues
+    assert choose_recipe(Checkpoint(tmp_path / name), state).name == "pnp-ovss"
+    assert set(pnp_ovss.load(tmp_path / name, state, preset("pnp-ovss")).state_dict()) == set(model.state_dict())
 
 
 def test_canvas_is_whole_patches():
@@ -207,3 +224,6 @@ def test_half_precision_keeps_the_gradient_and_the_score_in_single(small):
     assert "Mul" in kinds
     half = {tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
     assert len(half) > 40
+    for graph in made.manifest.graphs:
+        nodes = onnx.load(made.graph_files(graph), load_external_data=False).graph.node
+        assert {node.op_type for node in nodes} <= set(PARSED.split())

@@ -81,6 +81,14 @@ def test_what_was_asked_differently_is_said(compared):
     assert body["settings"] == [{"what": "image canvas", "a": "480x640", "b": "384x480"}]
 
 
+def test_other_settings_and_lists_of_classes_are_said(compared):
+    body = compared(latency("a", settings={"rounds": "2"}), latency("b", class_lists="lists.json"))
+    assert body["settings"] == [
+        {"what": "setting rounds", "a": "2", "b": "(nothing)"},
+        {"what": "class lists", "a": "(nothing)", "b": "lists.json"},
+    ]
+
+
 @pytest.mark.parametrize(
     ("a", "b"), [(latency(), accuracy()), (model(), model()), (agreement(), agreement()), (accuracy(), agreement())]
 )

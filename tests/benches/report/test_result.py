@@ -27,6 +27,13 @@ def test_each_kind_is_known(tmp_path, kind):
     assert kind in FORMS
 
 
+def test_mask_recall_alone_is_refused_and_beside_scores_is_taken(tmp_path):
+    both = accuracy() | {"mask_recall": {}}
+    assert read_result(*write(tmp_path, both)).kind == "accuracy"
+    with pytest.raises(InputError, match="it holds the mask recall of a SAM alone"):
+        read_result(*write(tmp_path, {name: value for name, value in both.items() if name != "scores"}))
+
+
 def test_results_are_numbered_as_given(tmp_path):
     found = read_results(write(tmp_path, latency("b"), accuracy()))
     assert [(one.number, one.file, one.name) for one in found] == [
@@ -44,6 +51,9 @@ def test_results_are_numbered_as_given(tmp_path):
         ({"measurements": []}, "measurements is empty, so it is damaged"),
         ({"environment": {}}, "environment has no 'edgeseg'"),
         ({"model": None}, "model is no text"),
+        ({"settings": {"rounds": 2}}, "settings.rounds is no text"),
+        ({"class_lists": []}, "class_lists is no text"),
+        ({"top_k": "6"}, "top_k is no whole number"),
     ],
 )
 def test_other_content_is_refused(tmp_path, change, words):

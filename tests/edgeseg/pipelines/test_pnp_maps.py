@@ -33,7 +33,8 @@ def test_labels_are_those_of_the_authors_code(shared, data, blur, background):
 
 
 def test_cells_below_a_share_of_the_range_are_zero():
-    np.testing.assert_array_equal(cut(np.array([[[1.0, 1.5, 3.0]]], np.float32), 0.5), [[[0, 0, 3]]])
+    maps = np.array([[[1.0, 1.9, 2.0, 3.0]]], np.float32)
+    np.testing.assert_array_equal(cut(maps, 0.5), [[[0, 0, 2, 3]]])
 
 
 def test_interpolation_keeps_the_corners():
@@ -65,6 +66,8 @@ def test_three_classes_are_not_few():
 def test_labels_are_numbers_of_the_whole_class_list():
     maps = made(MAPS, (2, 3), ("a", "b", "c"), blur=0.0)
     some = ClassMaps(maps.maps, np.array([2, 0]), maps.names, maps.placement, maps.settings)
+    ((_, _, scores),) = some.scores()
+    assert scores[1].tolist() == [[2, 0, 0], [0, 0, 0], [0, 0, 4]]
     composed = some.compose()
     assert composed.labels[1].tolist() == [0, NONE_LABEL, 2]
     assert composed.areas.tolist() == [1, 0, 1]

@@ -77,7 +77,7 @@ def test_rounds_run_the_graphs_and_carry_patches_and_maps():
 
 
 def test_fewer_rounds_take_the_first_weights():
-    looked, calls = look(rounds=2, weights="3,5")
+    looked, calls = look(rounds=2, weights="3,5,7")
     assert calls.count("score") == looked.rounds == 2
     np.testing.assert_array_equal(looked.maps[0], [0, 0, 0, 0, 5, 3])
 
@@ -103,8 +103,9 @@ def test_filter_takes_the_first_image_that_the_rounds_take_too():
 
 
 def test_list_of_an_image_takes_the_filters_place():
-    looked, _ = look(only=("c", "a"), filter="match")
-    assert looked.kept.tolist() == [0, 2]
+    looked, calls = look(only=("b",), filter="match")
+    assert looked.kept.tolist() == [1]
+    assert calls.count("blip_itm_cam") == 4  # nothing is asked of the filter
 
 
 @pytest.mark.parametrize(("given", "found"), [({"only": ("dog",)}, "dog"), ({"only": ()}, "no class")])

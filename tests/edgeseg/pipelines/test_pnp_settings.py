@@ -9,6 +9,8 @@ from edgeseg.pipelines.pnp_settings import Settings, settings
 def test_defaults_are_the_released_ones():
     assert settings({}) == Settings()
     assert (Settings().rounds, Settings().patches, Settings().weights) == (4, 10, (2, 1, 1, 1))
+    assert (Settings().cells, Settings().blur, Settings().last, Settings().background) == (0.15, 0.05, "sum", "always")
+    assert (Settings().early_stop, Settings().crf) == (0, False)  # off: not theirs, and slow
 
 
 def test_texts_are_read_as_what_the_setting_holds():

@@ -1,0 +1,213 @@
+"""USE's entry: CLIP's file becomes the encoder of patches, the head of segments, the scoring and the text encoder.
+
+The segments are SAM's, whose file is given beside CLIP's: its tensors stand in one state dict, under `sam.`. With a
+DINOv2 beside them, the encoder is the paper's, see `use_taps`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from edgeseg.errors import CheckpointError, InputError
+from edgeseg.schema import ImageTransform, Size
+
+from . import clip_file, reference, sam, use_taps
+from .checkpoint import StateDict, check_state, scalars_as
+from .ebseg import CLIP_MEAN, CLIP_STD
+from .graphs import GraphPlan
+from .nets.clip import ClipConfig, ClipText
+from .nets.segment_anything import SegmentAnything
+from .nets.use import DenseClip, SegmentHead, SegmentScore
+from .recipe import Recipe, preset
+
+KEYS = "its keys begin with visual.conv1, visual.transformer, text_projection"
+ENCODER = "CLIP"
+
+IMAGE, DINO_IMAGE = "image_clip", "image_dino"
+SAM = "sam."
+MOST_CLASSES = 1024
+MOST_SEGMENTS = 1024
+
+recognises = clip_file.is_clip
+check_canvas = sam.check_canvas
+
+
+@dataclass(frozen=True)
+class ClipParts:
+    """What a CLIP becomes.
+
+    Attributes:
+        encoder: image → patches (1, L, C), or two images. `head`, `text`: see `nets`. `scale`: of the cosines.
+        patch: side of a patch, pixels of the encoder's input. `embedding`: D. `trained`: no weight was drawn.
+    """
+
+    encoder: nn.Module
+    head: SegmentHead
+    text: ClipText
+    scale: float
+    patch: int
+    embedding: int
+    trained: bool = True
+
+
+@dataclass(frozen=True)
+class UseModel:
+    """A CLIP, the SAM in front of it, and the recipe of that SAM."""
+
+    clip: ClipParts
+    masks: SegmentAnything
+    prompting: Recipe
+
+
+def clip_sizes(state: Mapping[str, Tensor]) -> tuple[int, int]:
+    """CLIP's (width, patch), by which a recipe is chosen."""
+    weight = state["visual.conv1.weight"]
+    return weight.shape[0], weight.shape[-1]
+
+
+def fits(state: Mapping[str, Tensor], recipe: Recipe) -> bool:
+    """A CLIP of any sizes; with a DINOv2 only a recipe that reads it."""
+    return recipe.options["levels"] > 0 or not any(name.startswith(use_taps.DINO) for name in state)
+
+
+def transforms(recipe: Recipe) -> dict[str, ImageTransform]:
+    """The network inputs, by name."""
+    scale = recipe.options["clip_scale"]
+    made = sam.transforms(recipe) | {IMAGE: ImageTransform(CLIP_MEAN, CLIP_STD, scale)}
+    return made | ({DINO_IMAGE: ImageTransform(sam.MEAN, sam.STD, scale)} if recipe.options["levels"] else {})
+
+
+def load(path: Path, state: StateDict, recipe: Recipe) -> UseModel:
+    """The model with the weights of CLIP and SAM, in eval mode.
+
+    Raises:
+        InputError: there is no SAM; the message says what to fetch.
+        CheckpointError: the tensors do not agree with each other, or keys are missing, unexpected or mis-shaped.
+    """
+    front = {name.removeprefix(SAM): value for name, value in state.items() if name.startswith(SAM)}
+    prompting = _prompting(path, front, recipe)
+    clip = load_clip(path, {name: value for name, value in state.items() if not name.startswith(SAM)}, recipe)
+    return UseModel(clip, sam.load(path, front, prompting), prompting)
+
+
+def _prompting(path: Path, state: StateDict, recipe: Recipe) -> Recipe:
+    """The preset of the SAM in front, told by its tensors."""
+    known = recipe.options["sam"]
+    if not state:
+        found = f"{recipe.name} puts its segments' embeddings behind a SAM, and no file of one was given"
+        fetch = "fetch one, such as mobile_sam.pt of huggingface.co/dhkim2810/MobileSAM, and add --sam mobile_sam.pt"
+        raise InputError(f"export {path}", found, f"{fetch} ({', '.join(known)} will do)")
+    asked, todo = f"put a SAM in front of {path}", f"give a file of {', '.join(known)}"
+    if not sam.recognises(state):
+        raise CheckpointError(asked, "the tensors of --sam are not those of a SAM", todo)
+    width, _ = sam.clip_sizes(state)
+    fitting = [one for one in map(preset, known) if one.clip_width == width]
+    if not fitting:
+        raise CheckpointError(asked, f"no preset has a SAM of width {width}", todo)
+    return fitting[0]
+
+
+def load_clip(path: Path, state: StateDict, recipe: Recipe) -> ClipParts:
+    """CLIP's part of `load`, DINOv2 and what is trained on both among it."""
+    others = (use_taps.DINO, use_taps.TRAINED)
+    clip, temperature = {k: v for k, v in state.items() if not k.startswith(others)}, recipe.options["temperature"]
+    try:
+        config = clip_file.image_config(clip, recipe.options["surgery"])
+        tower, text_state = clip_file.text_tower(clip)
+        scale = 1 / temperature if temperature else math.exp(float(clip["logit_scale"].reshape(())))
+        made = use_taps.load(path, state, recipe) if recipe.options["levels"] else _dense(path, clip, config)
+    except (LookupError, ValueError, ArithmeticError, RuntimeError) as error:
+        found = f"the tensors that tell the model's sizes are missing or odd ({error})"
+        raise CheckpointError(f"read the checkpoint {path}", found, "give a whole CLIP checkpoint") from error
+    _fill(path, tower, text_state)
+    return ClipParts(made.encoder, made.head, tower, scale, config.patch, config.embedding, made.trained)
+
+
+@dataclass(frozen=True)
+class _Dense:
+    """As `use_taps.Tapped`; there is nothing to train."""
+
+    encoder: DenseClip
+    head: SegmentHead
+    trained: bool = True
+
+
+def _dense(path: Path, state: StateDict, config: ClipConfig) -> _Dense:
+    with torch.device("meta"):
+        encoder = DenseClip(config)
+    _fill(path, encoder.trunk, clip_file.image_state(state, config))
+    return _Dense(encoder.eval(), SegmentHead().eval())
+
+
+def _fill(path: Path, network: nn.Module, state: StateDict) -> None:
+    state = scalars_as(network, state)
+    check_state(path, network, state)
+    network.load_state_dict(state, assign=True)
+    network.eval().requires_grad_(False)
+
+
+def embedding(model: UseModel) -> int:
+    """D of the class embeddings."""
+    return model.clip.embedding
+
+
+def text_tower(model: UseModel) -> ClipText:
+    """CLIP's text encoder."""
+    return model.clip.text
+
+
+def resolved(model: UseModel, recipe: Recipe) -> dict[str, Any]:
+    """What the bundle's recipe holds for USE alone, SAM's part among it."""
+    options = recipe.options
+    return {
+        **sam.resolved(model.masks, model.prompting),
+        "patches": _side(model, recipe) ** 2,
+        "clip_scale": options["clip_scale"],
+        **{name: options[name] for name in ("surgery", "levels", "merged", "class_token", "uncovered")},
+        "logit_scale": round(model.clip.scale, 4),
+        "trained": model.clip.trained,
+    }
+
+
+def _side(model: UseModel, recipe: Recipe) -> int:
+    """Patches on a side. Raises CheckpointError if the recipe's input is no whole number of them."""
+    side, patch = int(recipe.canvases[0][0] * recipe.options["clip_scale"]), model.clip.patch
+    if side % patch:
+        found = f"its patches of {patch} pixels do not divide an input of {side}"
+        raise CheckpointError(f"use CLIP with the recipe {recipe.name}", found, "take a CLIP of patch 14, 16 or 32")
+    return side // patch
+
+
+def plans(model: UseModel, recipe: Recipe, canvas: Size) -> list[GraphPlan]:
+    """SAM's graphs, then encoder, head and scoring; the counts of segments and classes are dynamic."""
+    segments = {"segment_weights": {0: "S"}, "segment_embedding": {0: "S"}}
+    classes = {"segment_embedding": {0: "S"}, "text": {0: "C"}, "class_probs": {1: "S", 2: "C"}}
+    many = {"S": (1, 64, MOST_SEGMENTS)}
+    inputs, rows = ["patch_embedding", "segment_weights"], ["segment_embedding"]
+    images = [name for name in transforms(recipe) if name != sam.IMAGE]
+    score, axes = SegmentScore(model.clip.scale), many | {"C": (1, 150, MOST_CLASSES)}
+    return [
+        *sam.plans(model.masks, model.prompting, canvas),
+        GraphPlan("use_encoder", model.clip.encoder, canvas, images, ["patch_embedding"]),
+        GraphPlan("use_head", model.clip.head, canvas, inputs, rows, segments, many),
+        GraphPlan("score", score, None, [*rows, "text"], ["class_probs"], classes, axes),
+    ]
+
+
+def case(model: UseModel, image: npt.NDArray[np.uint8], text: Tensor, number: int) -> dict[str, Any]:
+    """See `Family`."""
+    return reference.embedded_case(image, text, number)
+
+
+def labels(values: Mapping[str, Tensor], canvas: Size) -> npt.NDArray[np.uint16]:
+    """The label map (H, W) of the prompts' single masks, with the classes of the reference's segments."""
+    return reference.labels(values["prompt_masks"][:, 0][None], values["class_probs"], canvas)
