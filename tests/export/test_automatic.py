@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from edgeseg.segments.automatic import AutomaticOptions, generate
-from edgeseg.segments.runs import Runs, encode_all
+from edgeseg.segments.runs import Runs, check, encode_all
 from tests.edgeseg.segments.opened import runner
 from tests.export.small_sam import authors
+from tests.reference.golden_masks import PHOTOS, digest, golden
 from tests.reference.sam_masks import generate as their_masks
 from tests.reference.sam_masks import photo
 
@@ -90,13 +91,27 @@ def close(ours, theirs):
     assert matched(theirs, ours.runs) >= IOU
 
 
+@pytest.mark.parametrize("name", PHOTOS)
+def test_stored_masks_are_whole_and_of_the_photo_to_the_pixel(name):
+    expected, pixels = golden(name)
+    assert digest(photo(name)) == pixels
+    assert expected.size == photo(name).shape[:2]
+    assert len(check(expected, name)) > 10
+    assert (expected.areas() > 0).all()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["coffee", "chelsea"])
-def test_masks_with_published_weights_are_the_authors_on_a_coarse_grid(mobile, shared, name):
-    theirs = their_masks(shared / "data/mobile_sam.pt", photo(name), points_per_side=8, points_per_batch=16)
+@pytest.mark.parametrize("name", PHOTOS)
+def test_masks_with_published_weights_are_the_authors(mobile, name):
+    close(generate(mobile, photo(name), AutomaticOptions()), golden(name)[0])
+
+
+@pytest.mark.slow
+def test_on_another_photo_and_a_coarse_grid_too(mobile, shared):
+    rgb = photo("astronaut")
+    theirs = their_masks(shared / "data/mobile_sam.pt", rgb, points_per_side=8, points_per_batch=16)
     masks = [Runs(tuple(one["segmentation"]["size"]), *_counts(one)).mask(0) for one in theirs]
-    expected = encode_all(masks, photo(name).shape[:2])
-    close(generate(mobile, photo(name), AutomaticOptions(points_per_side=8)), expected)
+    close(generate(mobile, rgb, AutomaticOptions(points_per_side=8)), encode_all(masks, rgb.shape[:2]))
 
 
 def _counts(one):
