@@ -6,7 +6,8 @@ the prompts have few tokens, so the same function costs less than half the produ
 1. The first layer's keys, values and queries of the image are computed once, not per prompt.
 2. Later, where T prompt tokens read L image tokens, the image is not projected: q (k W)ᵀ = (q Wᵀ) kᵀ, and the values'
    weight is applied to the T results. A key's bias adds the same to all scores of a row, which a softmax ignores.
-3. Where the image reads the prompt, the output projection is applied to the T values, not to the L results.
+3. Where the image reads the prompt, the output projection is applied to the T values, not to the L results, and so is
+   its bias, a share for each head: a head's softmax sums up to one.
 4. The upscaling's strided transposed convolutions are products whose four results are the cells of a 2x2 block. Blocks
    are put in place once, at the end, when each is one number per mask.
 """
@@ -115,7 +116,9 @@ class TwoWayLayer(nn.Module):
         tokens = self.norm3(tokens + self.mlp(tokens))
         back = self.cross_attn_image_to_token
         write = back.write_shared if self.first else back.write
-        return tokens, self.norm4(image + write(image, positions, tokens + prompts, tokens))
+        written = image + write(image, positions, tokens + prompts, tokens)
+        # The axis keeps onnxruntime from one kernel for sum and norm, which on a CPU takes longer than both.
+        return tokens, self.norm4(written[:, None])[:, 0]
 
 
 class DecoderMlp(nn.Module):
@@ -201,8 +204,9 @@ class CrossAttention(SelfAttention):
         """Shares (N, L, h*T) of the tokens' values, through the output projection (rule 3)."""
         batch, length, width = v.shape
         weight = self.derive("out_heads", lambda: self._heads(self.out_proj.weight.t()))
-        values = split_heads(self.v_proj(v), self.heads) @ weight  # (N, h, T, C)
-        return shares @ values.reshape(batch, self.heads * length, width) + self.out_proj.bias
+        bias = self.derive("out_share", lambda: self.out_proj.bias / self.heads)
+        values = split_heads(self.v_proj(v), self.heads) @ weight + bias  # (N, h, T, C)
+        return shares @ values.reshape(batch, self.heads * length, width)
 
     def _heads(self, weight: Tensor) -> Tensor:
         """(inner, C) → (h, d, C)."""
