@@ -71,8 +71,8 @@ def test_accuracy_goes_by_settings_and_by_the_classes_of_each_photo(bundle, fold
             np.add.at(wanted, (labels, np.minimum(found, 3)), 1)
     assert body["confusion"] == wanted.tolist()
     assert body["confusion"] != answer(capsys, *words)["confusion"]
-    said = section("json.md", "edgeseg bench accuracy").split("two keys more:")[1].split("\n\n")[0]
-    assert all(f"`{key}`" in said for key in ("settings", "class_lists"))
+    said = section("json.md", "edgeseg bench accuracy").split("a key more for each:")[1].split("\n\n")[0]
+    assert all(f"`{key}`" in said for key in ("settings", "class_lists", "top_k"))
     pictures = run_again(read_result(tmp_path / "result.json"), 2, lambda *_: None)
     assert "when it was scored" not in pictures[0].title  # as right as then
     assert main(["bench", "report", str(tmp_path / "result.json"), "-o", str(tmp_path / "page.html")]) == 0
