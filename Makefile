@@ -23,9 +23,10 @@ demo: setup
 	$(BIN)/python scripts/photos demo
 	$(BIN)/python -m edgeseg demo weights/ebseg-tiny.safetensors demo/china.jpg demo/camera.png --size 384x384 --size 384x640 -o demo
 
-# A process for each core, and all tests of a file in one of them, since they share what is made once.
+# A process for each core, up to four, since each holds torch; all tests of a file in one of them, since they share what
+# is made once.
 check: lint
-	$(PYTEST) -q -n auto --dist loadfile -m "not slow and not gpu"
+	$(PYTEST) -q -n auto --maxprocesses 4 --dist loadfile -m "not slow and not gpu"
 
 lint: setup
 	$(BIN)/ruff check .
