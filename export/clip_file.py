@@ -22,17 +22,19 @@ def is_clip(state: Mapping[str, Tensor]) -> bool:
     return first is not None and first.ndim == 4 and "text_projection" in state
 
 
-def image_config(state: Mapping[str, Tensor], surgery: int) -> ClipConfig:
-    """Sizes of the image encoder, the last `surgery` blocks with a second stream. Raises ValueError, LookupError."""
+def image_config(state: Mapping[str, Tensor], surgery: int, head: int) -> ClipConfig:
+    """Sizes of the image encoder, the last `surgery` blocks with a second stream, each head `head` channels wide.
+
+    Raises ValueError, LookupError.
+    """
     width, _, _, patch = state["visual.conv1.weight"].shape
     blocks = {match[1] for name in state if (match := re.match(r"visual\.transformer\.resblocks\.(\d+)\.", name))}
     rows = state["visual.positional_embedding"].shape[0] - 1
     if math.isqrt(rows) ** 2 != rows or not blocks:
         raise ValueError(f"its position table has {rows} rows, its image encoder {len(blocks)} blocks")
-    # A head is 64 wide in every published ViT of CLIP but H and bigG.
     return ClipConfig(
         width=width,
-        heads=width // 64,
+        heads=width // head,
         patch=patch,
         grid=math.isqrt(rows),
         trunk=len(blocks),

@@ -89,7 +89,7 @@ def detect(state: Mapping[str, Tensor], recipe: Recipe) -> EBSegConfig:
     """Every size that the tensors tell; the recipe gives what they do not (decoder heads, ensemble exponents)."""
     clip = _clip(state)
     config = EBSegConfig(
-        sam=_sam(state),
+        sam=sam_sizes(state),
         clip=clip,
         decoder=_decoder(state, recipe, clip),
         text=_text(state),
@@ -123,7 +123,8 @@ def _square(count: int) -> int:
     return side
 
 
-def _sam(state: Mapping[str, Tensor]) -> SamConfig:
+def sam_sizes(state: Mapping[str, Tensor]) -> SamConfig:
+    """Every size of the encoder under `backbone.`. Raises LookupError or ValueError where the tensors do not tell."""
     depth = _count(state, r"backbone\.blocks\.(\d+)\.")
     tables = [state[f"backbone.blocks.{i}.attn.rel_pos_h"] for i in range(depth)]
     width, _, _, patch = state["backbone.patch_embed.proj.weight"].shape

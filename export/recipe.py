@@ -21,7 +21,8 @@ OPTIONS = {
     "lmseg": {"side", "taps", "clip_head", "pooling", "names", "prompts", "sam"},
     "pnp-ovss": {"layer", "head", "seed", "caption"},
     "sam": {"decoder_heads", "prompting", "automatic"},
-    "use": {"clip_scale", "surgery", "levels", "merged", "class_token", "temperature", "uncovered", "sam"},
+    "use": {"clip_scale", "clip_head", "surgery", "uncovered", "sam"}
+    | {"second", "levels", "merged", "class_token", "temperature"},
 }
 
 

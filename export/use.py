@@ -1,7 +1,7 @@
 """USE's entry: CLIP's file becomes the encoder of patches, the head of segments, the scoring and the text encoder.
 
 The segments are SAM's, whose file is given beside CLIP's: its tensors stand in one state dict, under `sam.`. With a
-DINOv2 beside them, the encoder is the paper's, see `use_taps`.
+second encoder beside CLIP's, it is the paper's, see `use_taps`.
 """
 
 from __future__ import annotations
@@ -29,15 +29,14 @@ from .nets.segment_anything import SegmentAnything
 from .nets.use import DenseClip, SegmentHead, SegmentScore
 from .recipe import Recipe, preset
 
-KEYS = "its keys begin with visual.conv1, visual.transformer, text_projection"
+KEYS = "its keys begin with visual.conv1, visual.transformer, and text_projection or use"
 ENCODER = "CLIP"
 
-IMAGE, DINO_IMAGE = "image_clip", "image_dino"
+IMAGE = "image_clip"
 SAM = "sam."
 MOST_CLASSES = 1024
 MOST_SEGMENTS = 1024
 
-recognises = clip_file.is_clip
 check_canvas = sam.check_canvas
 
 
@@ -48,11 +47,12 @@ class ClipParts:
     Attributes:
         encoder: image → patches (1, L, C), or two images. `head`, `text`: see `nets`. `scale`: of the cosines.
         patch: side of a patch, pixels of the encoder's input. `embedding`: D. `trained`: no weight was drawn.
+        text: None where the recipe's text encoder is not CLIP's.
     """
 
     encoder: nn.Module
     head: SegmentHead
-    text: ClipText
+    text: ClipText | None
     scale: float
     patch: int
     embedding: int
@@ -68,6 +68,11 @@ class UseModel:
     prompting: Recipe
 
 
+def recognises(state: Mapping[str, Tensor]) -> bool:
+    """Whether these tensors look like a CLIP, or like USE's own with the image encoder of one, of any size."""
+    return clip_file.is_clip(state) or ("visual.conv1.weight" in state and f"{use_taps.TRAINED}scales" in state)
+
+
 def clip_sizes(state: Mapping[str, Tensor]) -> tuple[int, int]:
     """CLIP's (width, patch), by which a recipe is chosen."""
     weight = state["visual.conv1.weight"]
@@ -75,15 +80,15 @@ def clip_sizes(state: Mapping[str, Tensor]) -> tuple[int, int]:
 
 
 def fits(state: Mapping[str, Tensor], recipe: Recipe) -> bool:
-    """A CLIP of any sizes; with a DINOv2 only a recipe that reads it."""
-    return recipe.options["levels"] > 0 or not any(name.startswith(use_taps.DINO) for name in state)
+    """A CLIP of any sizes; with a second encoder only a recipe that reads it."""
+    return use_taps.kinds(state) <= {recipe.options["second"]}
 
 
 def transforms(recipe: Recipe) -> dict[str, ImageTransform]:
     """The network inputs, by name."""
-    scale = recipe.options["clip_scale"]
+    scale, second = recipe.options["clip_scale"], use_taps.SECOND.get(recipe.options["second"])
     made = sam.transforms(recipe) | {IMAGE: ImageTransform(CLIP_MEAN, CLIP_STD, scale)}
-    return made | ({DINO_IMAGE: ImageTransform(sam.MEAN, sam.STD, scale)} if recipe.options["levels"] else {})
+    return made | ({second.image: ImageTransform(sam.MEAN, sam.STD, scale)} if second else {})
 
 
 def load(path: Path, state: StateDict, recipe: Recipe) -> UseModel:
@@ -117,19 +122,21 @@ def _prompting(path: Path, state: StateDict, recipe: Recipe) -> Recipe:
 
 
 def load_clip(path: Path, state: StateDict, recipe: Recipe) -> ClipParts:
-    """CLIP's part of `load`, DINOv2 and what is trained on both among it."""
-    others = (use_taps.DINO, use_taps.TRAINED)
-    clip, temperature = {k: v for k, v in state.items() if not k.startswith(others)}, recipe.options["temperature"]
+    """CLIP's part of `load`, a second encoder and what is trained on both among it."""
+    clip = {name: value for name, value in state.items() if not use_taps.others(name)}
+    options, tower = recipe.options, None
     try:
-        config = clip_file.image_config(clip, recipe.options["surgery"])
-        tower, text_state = clip_file.text_tower(clip)
-        scale = 1 / temperature if temperature else math.exp(float(clip["logit_scale"].reshape(())))
-        made = use_taps.load(path, state, recipe) if recipe.options["levels"] else _dense(path, clip, config)
+        config = clip_file.image_config(clip, options["surgery"], options["clip_head"])
+        if recipe.text_encoder == "clip":
+            tower, text_state = clip_file.text_tower(clip)
+        temperature = options["temperature"] or math.exp(-float(clip["logit_scale"].reshape(())))
+        made = use_taps.load(path, state, recipe) if options["second"] else _dense(path, clip, config)
     except (LookupError, ValueError, ArithmeticError, RuntimeError) as error:
         found = f"the tensors that tell the model's sizes are missing or odd ({error})"
         raise CheckpointError(f"read the checkpoint {path}", found, "give a whole CLIP checkpoint") from error
-    _fill(path, tower, text_state)
-    return ClipParts(made.encoder, made.head, tower, scale, config.patch, config.embedding, made.trained)
+    if tower:
+        _fill(path, tower, text_state)
+    return ClipParts(made.encoder, made.head, tower, 1 / temperature, config.patch, config.embedding, made.trained)
 
 
 @dataclass(frozen=True)
@@ -160,8 +167,8 @@ def embedding(model: UseModel) -> int:
     return model.clip.embedding
 
 
-def text_tower(model: UseModel) -> ClipText:
-    """CLIP's text encoder."""
+def text_tower(model: UseModel) -> ClipText | None:
+    """CLIP's text encoder; None where the recipe has another."""
     return model.clip.text
 
 

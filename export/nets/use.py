@@ -1,20 +1,22 @@
 """Universal segment embeddings (Wang et al., CVPR 2024): patches embedded once, segments as weighted means of patches.
 
 `DenseClip` needs no training: the patch features of CLIP's surgery stream already lie in the space of its texts.
-`TappedEncoder` is the paper's: tokens of several blocks of CLIP and DINOv2, brought to one width and added up.
+`TappedEncoder` is the paper's: tokens of several blocks of CLIP and DINOv2, brought to one width and added up. In
+DINOv2's place there may be an encoder of SAM's kind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .clip import ClipConfig, ClipTrunk
 from .dinov2 import DinoConfig, DinoViT
 from .layers import unit
+from .sam import SamConfig, SamEncoder
 
 
 class DenseClip(nn.Module):
@@ -35,34 +37,54 @@ class TappedEncoder(nn.Module):
     Both encoders have the same grid of patches. z = Σ scale_k LayerNorm(Linear_k(tokens after the k-th tap)) over both.
 
     Args:
-        clip, dino: sizes; CLIP's without a surgery stream.
+        clip, second: sizes; CLIP's without a surgery stream, the second encoder's with its taps if it is of SAM's kind.
         levels: taps of each encoder, at equal shares of its depth, the last block among them.
         width: of z.
-        class_token: z's class token is added to its patches.
+        class_token: z's class token is added to its patches; an encoder of SAM's kind has no part in it.
     """
 
-    def __init__(self, clip: ClipConfig, dino: DinoConfig, *, levels: int, width: int, class_token: bool) -> None:
+    def __init__(
+        self, clip: ClipConfig, second: DinoConfig | SamConfig, *, levels: int, width: int, class_token: bool
+    ) -> None:
         super().__init__()
-        self.clip, self.dino = ClipTrunk(clip), DinoViT(dino)
+        self.clip = ClipTrunk(clip)
+        self.second = SamEncoder(second) if isinstance(second, SamConfig) else DinoViT(second)
         self.clip_levels = nn.ModuleList(Level(clip.width, width) for _ in range(levels))
-        self.dino_levels = nn.ModuleList(Level(dino.width, width) for _ in range(levels))
+        self.second_levels = nn.ModuleList(Level(second.width, width) for _ in range(levels))
         self.scales = nn.Parameter(torch.zeros(2 * levels))
         self.class_token = class_token
 
-    def forward(self, image_clip: Tensor, image_dino: Tensor) -> Tensor:
-        clip, dino = (self.clip.resblocks, self.clip.embed(image_clip)), (self.dino.blocks, self.dino.embed(image_dino))
-        levels = [*self._levels(*clip, self.clip_levels), *self._levels(*dino, self.dino_levels)]
+    def forward(self, image_clip: Tensor, image_second: Tensor) -> Tensor:
+        return self.merge(*self.tokens(image_clip, image_second))
+
+    def tokens(self, image_clip: Tensor, image_second: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """After each tap: CLIP's and the second encoder's, (B, 1 + L, C); (B, L, C) where it has no class token."""
+        second, count = self.second, len(self.clip_levels)
+        own = _tapped(self.clip.resblocks, self.clip.embed(image_clip), count)
+        if isinstance(second, SamEncoder):
+            return own, list(second(image_second))
+        return own, _tapped(second.blocks, second.embed(image_second), count)
+
+    def merge(self, own: list[Tensor], others: list[Tensor]) -> Tensor:
+        """From what `tokens` gives to z, (B, L, width)."""
+        levels = [level(tokens) for level, tokens in zip(self.clip_levels, own, strict=True)]
+        beside = [level(tokens) for level, tokens in zip(self.second_levels, others, strict=True)]
+        if isinstance(self.second, SamEncoder):
+            beside = [F.pad(level, (0, 0, 1, 0)) for level in beside]
         merged = levels[0] * self.scales[0]
-        for index, level in enumerate(levels[1:], start=1):
+        for index, level in enumerate([*levels, *beside][1:], start=1):
             merged = merged + level * self.scales[index]
         return merged[:, 1:] + merged[:, :1] if self.class_token else merged[:, 1:]
 
-    def _levels(self, blocks: Any, tokens: Tensor, levels: nn.ModuleList) -> Iterable[Tensor]:
-        taps = [len(blocks) * (number + 1) // len(levels) for number in range(len(levels))]
-        for index, block in enumerate(blocks, start=1):
-            tokens = block(tokens)
-            if index in taps:
-                yield levels[taps.index(index)](tokens)
+
+def _tapped(blocks: Any, tokens: Tensor, count: int) -> list[Tensor]:
+    """Tokens after the last block of each of `count` equal shares."""
+    taps, kept = [len(blocks) * (number + 1) // count for number in range(count)], []
+    for index, block in enumerate(blocks, start=1):
+        tokens = block(tokens)
+        if index in taps:
+            kept.append(tokens)
+    return kept
 
 
 class Level(nn.Module):

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.onnx]
 def test_dinov2_is_timms_block_by_block():
     theirs = dino(grid=7)
     own = {name: value for name, value in theirs.state_dict().items() if not use_taps.IGNORED.fullmatch(name)}
-    mine = DinoViT(use_taps.dino_sizes(own))
+    mine = DinoViT(use_taps.dino_sizes({f"dino.{name}": value for name, value in own.items()}))
     mine.load_state_dict(own)
     image = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     expected = theirs.forward_intermediates(image, return_prefix_tokens=True, output_fmt="NLC", intermediates_only=True)
@@ -36,7 +36,7 @@ def test_dinov2_is_timms_block_by_block():
 
 def test_positions_are_resized_by_the_published_factor():
     own = {name: value for name, value in dino().state_dict().items() if not use_taps.IGNORED.fullmatch(name)}
-    mine = DinoViT(use_taps.dino_sizes(own))
+    mine = DinoViT(use_taps.dino_sizes({f"dino.{name}": value for name, value in own.items()}))
     mine.load_state_dict(own)
     table = own["pos_embed"][:, 1:].reshape(1, GRID, GRID, 64).permute(0, 3, 1, 2)
     wanted = F.interpolate(table, scale_factor=(7.1 / GRID, 7.1 / GRID), mode="bicubic")
@@ -52,8 +52,8 @@ def test_patches_are_the_sum_of_their_levels(tmp_path, token):
     encoder = made.encoder
     images = torch.randn(2, 1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     wanted = torch.zeros(1, 50, 32)
-    sides = ((encoder.clip, encoder.clip.resblocks, (4, 8)), (encoder.dino, encoder.dino.blocks, (2, 4)))
-    own = [*encoder.clip_levels, *encoder.dino_levels]
+    sides = ((encoder.clip, encoder.clip.resblocks, (4, 8)), (encoder.second, encoder.second.blocks, (2, 4)))
+    own = [*encoder.clip_levels, *encoder.second_levels]
     for side, (trunk, blocks, taps) in enumerate(sides):
         tokens = trunk.embed(images[side])
         for index, block in enumerate(blocks, start=1):
