@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeseg.backends.base import Array
 from edgeseg.chain import Chain
-from edgeseg.pipelines.base import Look, Seen, no_settings
+from edgeseg.pipelines.base import Look, Seen
 from edgeseg.pipelines.sam import PromptedPipeline, finite, refuse, whole
 from edgeseg.placement import Placement
 from edgeseg.schema import Manifest, Size
@@ -51,12 +51,15 @@ class UsePipeline(PromptedPipeline):
         return Masks(tensors["prompt_masks"][:, 0], tensors["class_probs"][0], names, placement)
 
     def look(self, chain: Chain, image: Mapping[str, Array], look: Look) -> Seen:
-        """Masks of everything in the photo and their classes. Raises InputError, BackendError."""
-        no_settings(look)
+        """Masks of everything in the photo and their classes; the settings are `AutomaticOptions`.
+
+        Raises InputError, BackendError.
+        """
         recipe, vocabulary = self._manifest.recipe, look.vocabulary
         text = self.vocabulary_feed(vocabulary.embeddings, vocabulary.overlap, look.top_k)["text"]
         runner = SamRunner(chain, self._manifest, look.observer)
-        segments = generate(runner, look.rgb, AutomaticOptions.of(recipe.get("automatic", {}), {}))
+        options = AutomaticOptions.read(recipe.get("automatic", {}), look.settings)
+        segments = generate(runner, look.rgb, options)
         embedder = SegmentEmbedder(chain, self._manifest, look.observer)
         probabilities = embedder.scored(image, segments.runs, look.placement, text)
         finite({"class_probs": probabilities}, ("class_probs",))

@@ -86,6 +86,25 @@ class AutomaticOptions:
             raise InputError(f"use the option {unknown[0]}", "there is none", f"choose from {', '.join(sorted(known))}")
         return cls(**{name: value for name, value in recipe.items() if name in known} | given)
 
+    @classmethod
+    def read(cls, recipe: Mapping[str, Any], settings: Mapping[str, Any]) -> AutomaticOptions:
+        """As `of`; texts, as `--set` gives them, become numbers. Raises InputError for one that is none."""
+        kinds = {field.name: int if field.type == "int" else float for field in fields(cls)}
+        return cls.of(recipe, {name: _number(name, value, kinds.get(name)) for name, value in settings.items()})
+
+
+def _number(name: str, value: Any, kind: type | None) -> Any:
+    if not isinstance(value, str) or kind is None:
+        return value
+    try:
+        made = kind(value)
+    except ValueError:
+        made = math.nan
+    if not math.isfinite(made):
+        found = f"it is no {'whole ' if kind is int else ''}number"
+        raise InputError(f"set {name} to {value[:80]!r}", found, f"write it like --set {name}=1")
+    return made
+
 
 def generate(runner: SamRunner, rgb: UInt8, options: AutomaticOptions, progress: Progress | None = None) -> Segments:
     """The masks of a photo (H, W, 3), best first; none is a result too.

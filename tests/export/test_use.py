@@ -136,6 +136,20 @@ def test_labels_are_those_of_the_segments_by_themselves(small_use):
     assert (result.labels[~covered] == arrays["whole_probs"].argmax()).all()
 
 
+def test_settings_are_the_options_of_the_masks(small_use):
+    with edgeseg.open(small_use.path, "onnxruntime", threads=1) as segmenter:
+        words = segmenter.vocabulary(["roof", "tree"])
+        result = segmenter(photo("china"), words, settings={"points_per_side": "4", "pred_iou_threshold": "0.1"})
+        options = {"points_per_side": 4, "pred_iou_threshold": 0.1}
+        segments = segmenter.segments(photo("china"), Wish(options=options))
+        for name, text in (("points_per_side", "4.5"), ("pred_iou_threshold", "nan")):
+            with pytest.raises(InputError, match=f"set {name} to '{text}': it is no (whole )?number"):
+                segmenter(photo("china"), words, settings={name: text})
+        with pytest.raises(InputError, match="use the option rounds"):
+            segmenter(photo("china"), words, settings={"rounds": "2"})
+    assert np.array_equal(result.masks.arrays()["counts"], segments.runs.counts)
+
+
 def test_given_masks_are_embedded(small_use):
     masks = np.zeros((4, 427, 640), bool)
     masks[0] = True
