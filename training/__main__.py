@@ -15,7 +15,7 @@ from torch import Tensor
 from edgeseg.benches.datasets import open_dataset
 from edgeseg.export.recipe import Recipe, preset
 
-from . import ebseg, lmseg
+from . import ebseg, lmseg, use
 from .data import STRONG, Sampler, count_pixels, read_frames
 from .ebseg import class_weights
 from .loop import Cycle, Phase, Plan, Run
@@ -34,6 +34,8 @@ EBSEG = (
 )
 # From trained encoders, and on the only canvas that the aggregation has.
 LMSEG = (Cycle(1e-3, (Phase((384, 480), 200, batch=2, augmentation=STRONG),), warm_up=20),)
+# What lies behind trained encoders learns fast.
+USE = (Cycle(5e-3, (Phase((384, 480), 150, batch=2),), warm_up=15),)
 SAVE_EVERY = 25
 
 
@@ -53,7 +55,11 @@ class Model:
 
 
 # By preset.
-MODELS = {"ebseg-tiny": Model(ebseg.make, EBSEG, 5), "lmseg-tiny": Model(lmseg.make, LMSEG, 1)}
+MODELS = {
+    "ebseg-tiny": Model(ebseg.make, EBSEG, 5),
+    "lmseg-tiny": Model(lmseg.make, LMSEG, 1),
+    "use-tiny": Model(use.make, USE, 1),
+}
 
 
 @click.command()
@@ -81,8 +87,8 @@ def main(model: str, root: Path, output: Path, hold_out: str, device: str, **opt
         return float(ious(confusion(average, judged, average.text, torch.ones(len(kept)))).mean())
 
     run.run(run.plan.steps, validate, SAVE_EVERY)
-    path = output / f"{model}.safetensors"
-    save_file({name: value.half().cpu().contiguous() for name, value in run.best[1].items()}, path)
+    best, path = objective.checkpoint(run.best[1]), output / f"{model}.safetensors"
+    save_file({name: value.half().cpu().contiguous() for name, value in best.items()}, path)
     click.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB, val mIoU {run.best[0]:.2f} %")
 
 

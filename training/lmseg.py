@@ -8,9 +8,7 @@ with the plain prompts, the others with those of the prompt bank.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
@@ -27,25 +25,16 @@ from edgeseg.export.nets.swin import SwinConfig
 from edgeseg.export.recipe import Recipe
 from edgeseg.vocabulary.bank import PromptBank
 
-from . import objective
+from . import objective, start
 from .shares import cross_entropy, shares
 from .text import embed
 
 Size = tuple[int, int]
-START = Path(__file__).resolve().parents[1] / "weights/ebseg-tiny.safetensors"
 BANK = "camvid-11"
 PATCH = 16
 SCALE = 20.0  # of the cosines, in the auxiliary loss
 AUXILIARY = 0.5
 RARE = -2.0  # a class is absent from most pixels: where the logits start
-
-BLOCK = re.compile(r"(clip_visual_extractor|clip_rec_head)\.resblocks\.(\d+)\.(.+)")
-"""EBSeg's names of CLIP's blocks, in the trunk and in the tail."""
-
-AROUND = re.compile(
-    r"clip_visual_extractor\.(class_embedding|positional_embedding|conv1\..*|ln_pre\..*)|clip_rec_head\.(ln_post\..*|proj)"
-)
-"""And of what stands in front of them and behind them."""
 
 
 def tiny(recipe: Recipe, embedding: int) -> LMSegConfig:
@@ -84,7 +73,7 @@ def make(recipe: Recipe, names: list[str], weights: Tensor) -> Objective:
     """The objective with its first weights, for these classes of the prompt bank and their weights (C,) in the loss."""
     texts = torch.stack([embed(recipe, names, bank) for bank in (None, PromptBank.open(BANK))])
     model = LMSeg(tiny(recipe, embedding=texts.shape[2]))
-    initialise(model, load_file(START))
+    initialise(model, load_file(start.START))
     return Objective(model, recipe, texts, weights)
 
 
@@ -111,21 +100,13 @@ def initialise(model: LMSeg, ebseg: Mapping[str, Tensor]) -> None:
 def encoders(ebseg: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """SAM's and CLIP's image encoder out of an EBSeg's state, under the names of LMSeg's; float32.
 
-    The blocks of EBSeg's trunk and of its tail follow one another; each block's q, k and v become tensors of their own.
+    Each block's q, k and v become tensors of their own.
     """
-    visual, made = f"{CLIP}.visual", {}
-    trunk = 1 + max(int(m[1]) for name in ebseg if (m := re.match(r"clip_visual_extractor\.resblocks\.(\d+)\.", name)))
-    for name, value in ebseg.items():
-        value = value.float()
-        if name.startswith("backbone."):
-            made[f"sam.{name.removeprefix('backbone.')}"] = value
-        elif match := BLOCK.fullmatch(name):
-            block = int(match[2]) + (trunk if match[1] == "clip_rec_head" else 0)
-            named = _split(match[3], value)
-            made |= {f"{visual}.transformer.resblocks.{block}.{key}": part for key, part in named.items()}
-        elif match := AROUND.fullmatch(name):
-            made[f"{visual}.{match[1] or match[2]}"] = value
-    return made
+    visual, made = f"{CLIP}.visual", {f"sam.{name}": value for name, value in start.sam(ebseg).items()}
+    for number, name, value in start.clip_blocks(ebseg):
+        named = _split(name, value)
+        made |= {f"{visual}.transformer.resblocks.{number}.{key}": part for key, part in named.items()}
+    return made | {f"{visual}.{name}": value for name, value in start.around_blocks(ebseg)}
 
 
 def _split(name: str, value: Tensor) -> dict[str, Tensor]:

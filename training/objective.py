@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -42,6 +44,10 @@ class Objective(nn.Module):
     def scores(self, rgb: Tensor, valid: Size, text: Tensor, overlap: Tensor) -> Tensor:
         """(B, C, H, W) for any classes: `text` (C, D) unit embeddings, `overlap` (C,) 1 where a class was trained."""
         raise NotImplementedError
+
+    def checkpoint(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The model's tensors, of its own names, under those of a checkpoint file."""
+        return dict(state)
 
     def normalised(self, rgb: Tensor, valid: Size) -> tuple[Tensor, Tensor]:
         """SAM's and CLIP's view of the canvas, zero outside the image."""

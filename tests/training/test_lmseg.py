@@ -15,7 +15,8 @@ from edgeseg.export.recipe import preset
 from edgeseg.pipelines.lmseg import stretch
 from tests.training.small import CLASSES, make_frames
 from training.data import Sampler
-from training.lmseg import START, Objective, initialise, tiny
+from training.lmseg import Objective, initialise, tiny
+from training.start import START
 
 pytestmark = pytest.mark.torch
 
