@@ -45,7 +45,7 @@ class Use(nn.Module):
 
 
 def make(recipe: Recipe, names: list[str], weights: Tensor) -> Objective:
-    """The objective with its first weights, for these classes of the prompt bank and their weights (C,) in the loss."""
+    """The objective with its first weights, for these classes of the prompt bank; `weights` (C,) are not used."""
     texts = torch.stack([embed(recipe, names, bank) for bank in (None, PromptBank.open(BANK))])
     return Objective(tiny(recipe, load_file(start.START), texts.shape[2]), recipe, texts, weights)
 
@@ -92,7 +92,7 @@ class Objective(objective.Objective):
         recipe: gives the side of the encoders' inputs, and the temperature.
         texts: (V, C, D) unit embeddings of the trained classes under V kinds of prompts, the plain ones first; each
             kind is asked as often.
-        weights: (C,) weight of each class in the loss.
+        weights: (C,) of the classes; only their number is used.
     """
 
     model: Use
@@ -113,7 +113,7 @@ class Objective(objective.Objective):
         classes = torch.cat([classes for _, classes in parts])
         kinds = torch.arange(len(rows), device=rows.device) % len(self.texts)
         logits = (rows[:, None] @ self.texts[kinds].transpose(1, 2))[:, 0] * self.scale
-        return contrast(logits, classes, self.weights)
+        return contrast(logits, classes)
 
     def segments(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Of labels (H, W): each segment's share of every patch (S, L), rows that sum up to 1, and its class (S,).
@@ -157,14 +157,13 @@ class Objective(objective.Objective):
         return made
 
 
-def contrast(logits: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy of segments against the texts of all classes.
+def contrast(logits: Tensor, classes: Tensor) -> Tensor:
+    """Mean cross-entropy of segments against the texts of all classes.
+
+    Rare classes weigh no more than others: what is rare in pixels, as poles are, is not in segments.
 
     Args:
         logits: (S, C), cosines by the temperature; without a segment the loss is 0.
         classes: (S,) each segment's own.
-        weights: (C,) of the classes.
     """
-    mine = weights[classes]
-    losses = F.cross_entropy(logits, classes, reduction="none")
-    return (mine * losses).sum() / mine.sum().clamp(min=1e-6)
+    return F.cross_entropy(logits, classes, reduction="sum") / max(len(classes), 1)

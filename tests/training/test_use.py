@@ -138,7 +138,7 @@ def test_training_reads_the_inputs_that_the_runtime_makes(objective, monkeypatch
 def test_every_second_segment_is_asked_with_the_prompt_bank(objective, batch, monkeypatch):
     asked = []
 
-    def record(logits, classes, weights):
+    def record(logits, classes):
         asked.append(logits)
         return logits.sum()
 
@@ -151,12 +151,11 @@ def test_every_second_segment_is_asked_with_the_prompt_bank(objective, batch, mo
     torch.testing.assert_close(asked[0][1::2], both[1][1::2])
 
 
-def test_the_loss_is_the_weighted_mean_over_the_segments():
+def test_the_loss_is_the_mean_over_the_segments():
     logits = torch.tensor([[4.0, 0.0], [4.0, 0.0]])
     right, wrong = np.log1p(np.exp(-4)), np.log1p(np.exp(4))
-    found = contrast(logits, torch.tensor([0, 1]), torch.tensor([1.0, 3.0]))
-    assert float(found) == pytest.approx((right + 3 * wrong) / 4)
-    assert float(contrast(logits[:0], torch.zeros(0, dtype=torch.long), torch.ones(2))) == 0
+    assert float(contrast(logits, torch.tensor([0, 1]))) == pytest.approx((right + wrong) / 2)
+    assert float(contrast(logits[:0], torch.zeros(0, dtype=torch.long))) == 0
 
 
 def test_a_photo_without_a_segment_has_no_loss(objective, batch):
