@@ -82,6 +82,18 @@ def test_the_encoders_are_those_of_ebseg_tiny(objective, ebseg):
     torch.testing.assert_close(own[2], tokens, rtol=1e-4, atol=1e-4)
 
 
+def test_patches_are_the_sum_of_all_levels_and_of_clips_class_token(objective):
+    encoder = objective.model.encoder
+    torch.nn.init.normal_(encoder.scales)
+    own, beside = [[torch.randn(1, 4 + first, 128) for _ in range(4)] for first in (1, 0)]
+    wanted = torch.zeros(1, 4, 128)
+    for number, tokens in enumerate([*own, *beside]):
+        level = [*encoder.clip_levels, *encoder.second_levels][number]
+        made = F.layer_norm(tokens @ level.linear.weight.t(), (128,)) * encoder.scales[number]
+        wanted = wanted + (made[:, 1:] + made[:, :1] if number < 4 else made)
+    torch.testing.assert_close(encoder.merge(own, beside), wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_the_encoders_stay_as_they_were_and_all_else_is_trained(objective, batch):
     objective(batch.rgb, batch.labels, batch.valid).backward()
     still = {name for name, value in objective.model.named_parameters() if value.grad is None or not value.grad.any()}
