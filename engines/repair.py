@@ -81,10 +81,16 @@ class _Repair:
         self.precision, self.canvases = self.built[0].engine.precision, canvases_of(self.built)
         self.request = replace(self.request, precision=self.precision, canvases=self.canvases)
         self.specs = {(g.name, g.canvas): g for g in wanted(Bundle.open(self.path), self.compiler, self.request)}
-        self.file = f"reports/repair-{self.compiler.backend}-{self.compiler.device}-{self.precision}.json"
+        self.file = f"reports/repair-{self.compiler.backend}-{self.compiler.device}-{self.precision}{self._part()}.json"
         self.ladders: dict[str, Iterator[Rung]] = {}
         self.kept: dict[str, Rung] = {}
         self.made: dict[tuple[str, Size | None], tuple[Built, Rung | None]] = {}  # what replaced what was built
+
+    def _part(self) -> str:
+        """The canvases, when they are not all: repairs of different ones, at once or in turn, have a report each."""
+        every = Bundle.open(self.path).manifest.canvases
+        mine = [size_text(canvas) for canvas in every if canvas in self.canvases]
+        return "" if len(mine) == len(every) else "-" + "+".join(mine)
 
     def run(self, report: Report) -> list[Built]:
         while report.failures:
