@@ -232,6 +232,7 @@ def test_a_bundle_that_is_there_is_refused_without_overwrite(place):
     unchanged()
 
 
+@pytest.mark.slow
 def test_overwriting_leaves_only_the_new_bundle(place):
     folder, checkpoint, _ = place
     export_bundle(checkpoint, [(64, 96)], folder / "old.bundle", overwrite=True)
