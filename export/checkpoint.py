@@ -6,7 +6,6 @@ only a flat mapping of names to dense tensors comes out.
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import warnings
 import zipfile
@@ -20,15 +19,6 @@ from torch import Tensor
 from edgeseg.errors import CheckpointError
 
 StateDict = dict[str, Tensor]
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def read_checkpoint(path: Path) -> StateDict:

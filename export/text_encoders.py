@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from edgeseg.errors import CheckpointError, EdgesegError, InputError
 from edgeseg.schema import Source
 
-from .checkpoint import check_state, file_digest, read_checkpoint
+from .checkpoint import check_state, read_checkpoint
+from .digest import file_digest
 from .download import fetch
 from .graphs import GraphPlan
 from .nets.clip import ClipText

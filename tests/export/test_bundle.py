@@ -16,7 +16,7 @@ from edgeseg.errors import BundleError, InputError, StorageError
 from edgeseg.export import bundle as module
 from edgeseg.export import ebseg, onnx_file
 from edgeseg.export.bundle import export_bundle
-from edgeseg.export.checkpoint import file_digest
+from edgeseg.export.digest import file_digest
 from edgeseg.export.recipe import preset
 from edgeseg.export.reference import labels, reference_image
 from edgeseg.preprocess import preprocess

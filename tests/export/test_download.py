@@ -16,7 +16,7 @@ from edgeseg.errors import DownloadError, StorageError
 from edgeseg.export.download import download
 from edgeseg.export.recipe import preset
 
-pytestmark = pytest.mark.torch  # the module reads checkpoints' digests, beside the code that reads checkpoints
+pytestmark = pytest.mark.torch  # for the command; the download itself needs none
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONTENT = b"not really a checkpoint" * 1000
