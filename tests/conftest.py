@@ -71,7 +71,8 @@ def pytest_configure() -> None:
     """Each of several processes has cores of its own: threads that share one spin while they wait for each other."""
     name, count = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if name and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[int(name.removeprefix("gw")) :: count])
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[int(name.removeprefix("gw")) % len(cores) :: count])
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
