@@ -3,7 +3,8 @@
 1. The other form of attention, which no compiler fuses: the fused kernel may be what is wrong.
 2. Normalisation in fp32: its sums leave fp16's range first.
 3. bfloat16, where the device has it: fp32's range in the place of fp16's.
-4. The fp32 master's own nodes, block by block, the block first that adds most to the error; at last all of them.
+4. The fp32 master's own nodes in the place of as few blocks as will do, those first that add most to the error; at last
+   of the whole graph.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from .making import placed
 from .surgery import norms_in_fp32, to_bf16, turn_softmax
 
 Rewrite = Callable[[onnx.ModelProto], int]
-STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)  # how many blocks are lifted, one step after the other
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,12 @@ class Blamed:
     error: float
 
 
-def rungs(compiler: Compiler, bundle: Bundle, spec: GraphSpec, blame: Callable[[], list[Blamed]]) -> Iterator[Rung]:
-    """The rungs for a graph; `blame` is asked for the order of its blocks when the others have failed."""
+def rungs(compiler: Compiler, bundle: Bundle, spec: GraphSpec) -> Iterator[Rung]:
+    """The rungs for a graph that leave it in its precision, one to try after the other."""
     yield Rung("attention that is not fused", lambda _: turn_softmax)
     yield Rung("normalisation in fp32", lambda _: norms_in_fp32)
     if compiler.bf16:
         yield Rung("bf16", lambda spec: lambda model: to_bf16(model, _files(bundle, spec)))
-    if master_of(bundle, spec) is not None:
-        yield from _lifting(bundle, [blamed.block for blamed in blame()])
 
 
 def _files(bundle: Bundle, spec: GraphSpec) -> dict[str, Path]:
@@ -68,19 +66,46 @@ def master_of(bundle: Bundle, spec: GraphSpec) -> GraphSpec | None:
     return found[0] if there and found[0].file != spec.file else None
 
 
-def _lifting(bundle: Bundle, names: list[str]) -> Iterator[Rung]:
-    """Rungs with more and more blocks of the fp32 master, in the order of `names`; at last all of it."""
+def lifts(bundle: Bundle, spec: GraphSpec, blame: Callable[[], list[Blamed]]) -> list[Rung]:
+    """Rungs with one block more of the fp32 master each, in the order that `blame` gives; the last is all of it.
 
-    def lifting(chosen: Callable[[onnx.NodeProto], bool]) -> Callable[[GraphSpec], Rewrite]:
-        return lambda spec: lambda model: _lift(bundle, spec, model, chosen)
+    None at all if the bundle has no master; `blame` is not asked then.
+    """
+    everything = whole(bundle, spec)
+    if everything is None:
+        return []
+    names = [blamed.block for blamed in blame()]
+    return [*(_lifted(bundle, names, count) for count in range(1, len(names) + 1)), everything]
 
-    for count in [step for step in STEPS if step < len(names)] + [len(names)] * bool(names):
-        blocks = frozenset(names[:count])
-        yield Rung(
-            f"{count} of {len(names)} blocks in fp32: {', '.join(names[:count])}",
-            lifting(lambda node, blocks=blocks: block_of(node.name) in blocks),  # type: ignore[misc]
-        )
-    yield Rung("the whole graph in fp32", lifting(lambda node: True))
+
+def whole(bundle: Bundle, spec: GraphSpec) -> Rung | None:
+    """The rung that is the fp32 master, if the bundle has it."""
+    if master_of(bundle, spec) is None:
+        return None
+    return Rung("the whole graph in fp32", lambda spec: lambda model: _lift(bundle, spec, model, lambda _: True))
+
+
+def _lifted(bundle: Bundle, names: list[str], count: int) -> Rung:
+    blocks = frozenset(names[:count])
+    change = f"{count} of {len(names)} blocks in fp32: {', '.join(names[:count])}"
+    return Rung(change, lambda spec: lambda model: _lift(bundle, spec, model, lambda n: block_of(n.name) in blocks))
+
+
+def fewest(most: int, passes: Callable[[int], bool]) -> int | None:
+    """The smallest of 1 to `most` that passes, where what is larger passes too; None if even `most` does not.
+
+    Asks for 1, 2, 4, 8 and so on until one passes, and halves what is left: one bad block is found at once, and among
+    25 counts at most ten are asked for.
+    """
+    low, high = 0, min(1, most)
+    while high > low and not passes(high):
+        low, high = high, min(2 * high, most)
+    if high == low:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if passes(middle) else (middle, high)
+    return high
 
 
 def _lift(bundle: Bundle, spec: GraphSpec, model: onnx.ModelProto, chosen: Callable[[onnx.NodeProto], bool]) -> int:

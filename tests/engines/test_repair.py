@@ -90,6 +90,17 @@ def test_what_lies_outside_all_blocks_is_repaired_by_the_whole_graph(blocky, cpu
     assert report(bundle, "int8")["kept"] == {"sam": "the whole graph in fp32"}
 
 
+@pytest.mark.parametrize("needed", [1, 2, 3])
+def test_as_few_blocks_are_lifted_as_pass(blocky, cpu, monkeypatch, needed):
+    bundle = blocky()
+    for block in range(needed):
+        blocks.rewrite(bundle, "sam", "fp16", blocks.poison(block))
+    built = repaired(bundle, cpu, "fp16")
+    (change,) = report(bundle, "fp16")["kept"].values()
+    assert change.startswith(f"{needed} of 3 blocks in fp32: ")
+    assert all(item.engine.gate.passed for item in built)
+
+
 def unnumbered(model):
     """Without a block that could be told from the others."""
     for node in model.graph.node:
