@@ -24,9 +24,10 @@ from edgeseg.schema import EngineSpec, GraphSpec, Size, parse_size, size_text
 from edgeseg.selection import Plan, choose
 from edgeseg.selection import Request as Wish
 
+from .blame import Blamed, find_blame
 from .compiler import Compiler
 from .gate import check, discard, record, words
-from .ladder import Blamed, Rung, fewest, find_blame, lifts, rungs, whole
+from .ladder import Rung, fewest, lifts, rungs, whole
 from .making import Built, Change, Unchanged, canvases_of, make_engine
 from .progress import WorkBar
 from .request import Request, label, wanted
