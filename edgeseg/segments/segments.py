@@ -15,15 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeseg.atomic import atomic_write
-from edgeseg.bundle.arrays import read_npz
-from edgeseg.errors import BundleError, InputError
+from edgeseg.bundle.arrays import read_made
+from edgeseg.errors import InputError
 from edgeseg.schema import Size
 from edgeseg.segments.runs import Runs, UInt32, check, pack
 
 Float32 = npt.NDArray[np.float32]
 
 UNIT_TOLERANCE = 1e-3
-_TODO = "make it again with `edgeseg segments`"
+_VERB = "edgeseg segments"
+_TODO = f"make it again with `{_VERB}`"
 _FORMS = {  # name → dtype kinds, axes
     "size": ("iu", 1),
     "counts": ("u", 1),
@@ -155,17 +156,7 @@ def _finite(value: np.float32) -> float | None:
 
 
 def _read(path: Path, asked: str) -> dict[str, npt.NDArray[Any]]:
-    if not path.is_file():
-        raise InputError(asked, "there is no such file", "make one with `edgeseg segments`")
-    try:
-        arrays = read_npz(path)
-    except BundleError as error:
-        raise InputError(asked, f"it is no npz file, or {error.found}", _TODO) from None
-    if set(arrays) != set(_FORMS):
-        raise InputError(asked, f"it holds {sorted(arrays)[:12]}, not {sorted(_FORMS)}", _TODO)
-    for name, (kinds, axes) in _FORMS.items():
-        if arrays[name].dtype.kind not in kinds or arrays[name].ndim != axes:
-            raise InputError(asked, f"its {name} are {arrays[name].dtype} with {arrays[name].ndim} axes", _TODO)
+    arrays = read_made(path, asked, _FORMS, _VERB)
     problem = _problem(arrays)
     if problem:
         raise InputError(asked, problem, _TODO)
