@@ -1,7 +1,8 @@
 """Blocks of a graph in fp32: a block is put back as it is in the fp32 master, weights and all.
 
 The nodes of a transformer's block are known by their names, which begin with a numbered path ("/blocks.3/"). Quantising
-keeps the names of nodes and of the tensors between blocks, so a block of the master fits where its copy was.
+keeps the names of nodes and of the tensors between blocks, so a block of the master fits where its copy was. What the
+blocks read and no block made, such as an image's patches, is treated as one block more, the stem.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from onnx import defs, helper
 
 from .surgery import BFLOAT, FLOAT, HALF, Files, loaded, set_nodes, types_of
 
+STEM = "(stem)"
 _BLOCK = re.compile(r"(.*?\.\d+)(/|$)")
 
 
@@ -23,16 +25,33 @@ def block_of(name: str) -> str | None:
     return match[1] if match else None
 
 
+def blocks_of(model: onnx.ModelProto) -> dict[str, str]:
+    """First output of a node → its block or the stem; what is behind the blocks is in neither."""
+    found = {node.output[0]: block for node in model.graph.node if (block := block_of(node.name)) is not None}
+    needed = {name for node in model.graph.node if node.output[0] in found for name in node.input}
+    early, late = [], set[str]()
+    for node in model.graph.node:
+        if node.output[0] in found or late.intersection(node.input):
+            late.update(node.output)
+        elif node.op_type != "Constant":
+            early.append(node)
+    for node in reversed(early):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            found[node.output[0]] = STEM
+    return found
+
+
 def boundaries(model: onnx.ModelProto) -> dict[str, str]:
-    """Block → the tensor that leaves it last, in the order of the graph."""
-    results = {value.name for value in model.graph.output}
+    """Block → the tensor that leaves it last, in the order of the graph; the stem is among them."""
+    results, blocks = {value.name for value in model.graph.output}, blocks_of(model)
     readers: dict[str, set[str | None]] = {}
     for node in model.graph.node:
         for name in node.input:
-            readers.setdefault(name, set()).add(block_of(node.name))
+            readers.setdefault(name, set()).add(blocks.get(node.output[0]))
     found: dict[str, str] = {}
     for node in model.graph.node:
-        block = block_of(node.name)
+        block = blocks.get(node.output[0])
         for name in node.output if block else ():
             if name in results or readers.get(name, {block}) - {block}:
                 found[str(block)] = name

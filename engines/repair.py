@@ -2,13 +2,13 @@
 
 Every rung is built, gated and written down, in a report that the bundle keeps. A rung is tried on the canvas that
 failed, and if it passes there, on the others. Rungs are tried one at a time, never together, so an engine differs from
-its graph in one thing.
+its graph in one thing. Of blocks in fp32 as few are kept as pass.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,12 +24,13 @@ from edgeseg.schema import EngineSpec, GraphSpec, Size, parse_size, size_text
 from edgeseg.selection import Plan, choose
 from edgeseg.selection import Request as Wish
 
+from .blame import Blamed, find_blame
 from .compiler import Compiler
 from .gate import check, discard, record, words
-from .ladder import Blamed, Rung, find_blame, rungs
+from .ladder import Rung, fewest, lifts, rungs, whole
 from .making import Built, Change, Unchanged, canvases_of, make_engine
 from .progress import WorkBar
-from .request import Request, label, wanted
+from .request import Request, label, report_file, wanted
 
 PASSES, FAILS, NOTHING, REFUSED = "passes", "fails", "nothing to change", "refused by the compiler"
 
@@ -81,8 +82,9 @@ class _Repair:
         self.precision, self.canvases = self.built[0].engine.precision, canvases_of(self.built)
         self.request = replace(self.request, precision=self.precision, canvases=self.canvases)
         self.specs = {(g.name, g.canvas): g for g in wanted(Bundle.open(self.path), self.compiler, self.request)}
-        self.file = f"reports/repair-{self.compiler.backend}-{self.compiler.device}-{self.precision}.json"
+        self.file = report_file(Bundle.open(self.path), self.compiler, self.request)
         self.ladders: dict[str, Iterator[Rung]] = {}
+        self.lifts: dict[str, list[Rung]] = {}
         self.kept: dict[str, Rung] = {}
         self.made: dict[tuple[str, Size | None], tuple[Built, Rung | None]] = {}  # what replaced what was built
 
@@ -105,10 +107,6 @@ class _Repair:
         if found is None or found.graph not in names or found.canvas == "any":
             self._give_up(report)
         return found.graph, parse_size(found.canvas)
-
-    def _ladder(self, name: str, canvas: Size) -> Iterator[Rung]:
-        spec = self._spec(name, canvas)
-        return rungs(self.compiler, Bundle.open(self.path), spec, lambda: self._blame(spec, canvas))
 
     def _spec(self, name: str, canvas: Size) -> GraphSpec:
         return self.specs.get((name, canvas)) or self.specs[name, None]
@@ -138,12 +136,30 @@ class _Repair:
 
         What is wrong with a graph's output may come with its input: in fp32 throughout it would do no better.
         """
-        for name in self._upstream(culprit):
-            if name not in self.ladders:
-                self.ladders[name] = self._ladder(name, canvas)
+        for name in self._suspects(culprit, canvas, before):
             if self._climb(name, culprit, canvas, before):
                 return self._check(self.canvases)
         self._give_up(before)
+
+    def _suspects(self, culprit: str, canvas: Size, before: Report) -> Iterator[str]:
+        """A graph and those that it lives on, the nearest first; last the ones that in fp32 throughout do no better."""
+        *nearer, first = self._upstream(culprit)
+        late = []
+        for name in nearer:
+            if self._fed_wrong(name, culprit, canvas, before):
+                late.append(name)
+            else:
+                yield name
+        yield from (first, *late)
+
+    def _fed_wrong(self, name: str, culprit: str, canvas: Size, before: Report) -> bool:
+        """Whether the culprit stays wrong with this graph in fp32: one engine made in place of a ladder of them."""
+        spec = self._spec(name, canvas)
+        rung = whole(Bundle.open(self.path), spec)
+        if rung is None or self._try((name, culprit), canvas, rung, before):
+            return False
+        self._put(spec, self.kept.get(name))
+        return True
 
     def _upstream(self, culprit: str) -> list[str]:
         """A graph and those whose tensors it gets, through others too; the nearest first."""
@@ -165,15 +181,31 @@ class _Repair:
 
     def _climb(self, name: str, culprit: str, canvas: Size, before: Report) -> bool:
         """Try rungs of a graph until the culprit passes with one; if none does, the graph is as it was."""
-        for rung in self.ladders[name]:
-            if self._try((name, culprit), canvas, rung, before) and self._spread(name, canvas, rung):
-                self.kept[name] = rung
-                return True
+
+        def works(rung: Rung) -> bool:
+            return self._try((name, culprit), canvas, rung, before) and self._spread(name, canvas, rung)
+
+        if name not in self.ladders:
+            self.ladders[name] = rungs(self.compiler, Bundle.open(self.path), self._spec(name, canvas))
+        found = next(filter(works, self.ladders[name]), None) or self._lift(name, canvas, works)
+        if found is not None:
+            self.kept[name] = found
         for spec in self._specs(name):
             self._put(spec, self.kept.get(name))
         if name not in self.kept:  # on another canvas, or after another graph was changed, it may be another rung
             del self.ladders[name]
-        return False
+            del self.lifts[name]
+        return found is not None
+
+    def _lift(self, name: str, canvas: Size, works: Callable[[Rung], bool]) -> Rung | None:
+        """The rung with the fewest blocks in fp32 that works; more than are already, if some are."""
+        if name not in self.lifts:
+            spec = self._spec(name, canvas)
+            self.lifts[name] = lifts(Bundle.open(self.path), spec, lambda: self._blame(spec, canvas))
+        steps = self.lifts[name]
+        left = steps[steps.index(self.kept[name]) + 1 :] if self.kept.get(name) in steps else steps
+        count = fewest(len(left), lambda number: works(left[number - 1]))
+        return left[count - 1] if count else None
 
     def _spread(self, name: str, canvas: Size, rung: Rung) -> bool:
         """Make the same change on the other canvases; whether the compiler took it there too."""

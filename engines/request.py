@@ -55,6 +55,17 @@ def wanted(bundle: Bundle, compiler: Compiler, request: Request) -> list[GraphSp
     return [bundle.graph(name, precision, canvas, compiler.form) for name, canvas in names]
 
 
+def report_file(bundle: Bundle, compiler: Compiler, request: Request) -> str:
+    """Where in the bundle the report of a repair is kept.
+
+    It names the canvases when they are not all: repairs of different ones, at once or in turn, have a report each.
+    """
+    every = bundle.manifest.canvases
+    mine = [size_text(canvas) for canvas in every if canvas in request.canvases]
+    part = "" if len(mine) == len(every) else "-" + "+".join(mine)
+    return f"reports/repair-{compiler.backend}-{compiler.device}-{request.precision}{part}.json"
+
+
 def _default_precision(bundle: Bundle, backend: str) -> str:
     held = bundle.precisions()
     return next((p for p in PREFERRED.get(backend, PREFERRED_GPU) if p in held), held[0])

@@ -6,13 +6,12 @@ only a flat mapping of names to dense tensors comes out.
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,15 +19,7 @@ from torch import Tensor
 from edgeseg.errors import CheckpointError
 
 StateDict = dict[str, Tensor]
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 def read_checkpoint(path: Path) -> StateDict:
@@ -125,6 +116,33 @@ def _is_dense(value: Tensor) -> bool:
     if value.layout is not torch.strided or value.is_complex() or value.is_quantized or value.device.type != "cpu":
         return False
     return bool(value.numel() * value.element_size() <= value.untyped_storage().nbytes())
+
+
+def built(path: Path, whole: str, build: Callable[[], Network]) -> Network:
+    """The network of the sizes that a file's tensors tell; its parameters take no memory until they are filled.
+
+    Args:
+        path: the file, for messages.
+        whole: what the file should be, "a whole SAM checkpoint".
+        build: reads the sizes and makes the network.
+
+    Raises:
+        CheckpointError: the tensors that tell the sizes are missing, or do not agree with each other.
+    """
+    try:
+        with torch.device("meta"):
+            return build()
+    except (LookupError, ValueError, ArithmeticError, RuntimeError) as error:
+        found = f"the tensors that tell the model's sizes are missing or odd ({error})"
+        raise _refuse(path, found, f"give {whole}") from error
+
+
+def fill(path: Path, network: Network, state: Mapping[str, Tensor]) -> Network:
+    """Give a network a file's tensors as its weights and put it in eval mode; raises what `check_state` raises."""
+    state = scalars_as(network, state)
+    check_state(path, network, state)
+    network.load_state_dict(state, assign=True)
+    return network.eval().requires_grad_(False)
 
 
 def check_state(path: Path, model: torch.nn.Module, state: Mapping[str, Tensor]) -> None:

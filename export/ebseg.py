@@ -13,14 +13,13 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
-from edgeseg.errors import CheckpointError, InputError
+from edgeseg.errors import InputError
 from edgeseg.schema import ImageTransform, Size
 
 from . import reference
-from .checkpoint import StateDict, check_state, scalars_as
+from .checkpoint import StateDict, built, fill
 from .graphs import GraphPlan
 from .nets.clip import ClipConfig, ClipText
 from .nets.ebseg import EBSeg, EBSegConfig, Ensemble, HeadGraph, Score, TailGraph, TextConfig
@@ -72,17 +71,8 @@ def load(path: Path, state: StateDict, recipe: Recipe) -> EBSeg:
         CheckpointError: the tensors do not agree with each other, or keys are missing, unexpected or mis-shaped.
     """
     state = {name: value for name, value in state.items() if not IGNORED.fullmatch(name)}
-    try:
-        config = detect(state, recipe)
-        with torch.device("meta"):
-            model = EBSeg(config)
-    except (LookupError, ValueError, ArithmeticError, RuntimeError) as error:
-        found = f"the tensors that tell the model's sizes are missing or odd ({error})"
-        raise CheckpointError(f"read the checkpoint {path}", found, "give a whole EBSeg checkpoint") from error
-    state = scalars_as(model, state)
-    check_state(path, model, state)
-    model.load_state_dict(state, assign=True)
-    return model.eval().requires_grad_(False)
+    model = built(path, "a whole EBSeg checkpoint", lambda: EBSeg(detect(state, recipe)))
+    return fill(path, model, state)
 
 
 def detect(state: Mapping[str, Tensor], recipe: Recipe) -> EBSegConfig:

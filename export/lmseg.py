@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgeseg.errors import CheckpointError, EdgesegError, InputError
+from edgeseg.errors import EdgesegError, InputError
 from edgeseg.schema import ImageTransform, Size, size_text
 
 from . import reference
-from .checkpoint import StateDict, check_state, scalars_as
+from .checkpoint import StateDict, built, fill
 from .ebseg import CLIP_MEAN, CLIP_STD, SAM_MEAN, SAM_STD
 from .graphs import GraphPlan
 from .nets.aggregation import AggregationConfig
@@ -87,17 +87,8 @@ def load(path: Path, state: StateDict, recipe: Recipe) -> LMSeg:
         CheckpointError: the tensors do not agree with each other, or keys are missing, unexpected or mis-shaped.
     """
     state = {name: value for name, value in state.items() if not IGNORED.fullmatch(name)}
-    try:
-        config = detect(state, recipe)
-        with torch.device("meta"):
-            model = LMSeg(config)
-    except (LookupError, ValueError, ArithmeticError, RuntimeError) as error:
-        found = f"the tensors that tell the model's sizes are missing or odd ({error})"
-        raise CheckpointError(f"read the checkpoint {path}", found, "give a whole CAT-Seg checkpoint") from error
-    state = scalars_as(model, state)
-    check_state(path, model, state)
-    model.load_state_dict(state, assign=True)
-    return model.eval().requires_grad_(False)
+    model = built(path, "a whole CAT-Seg checkpoint", lambda: LMSeg(detect(state, recipe)))
+    return fill(path, model, state)
 
 
 def detect(state: Mapping[str, Tensor], recipe: Recipe) -> LMSegConfig:

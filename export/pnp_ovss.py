@@ -17,14 +17,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from edgeseg.errors import CheckpointError, InputError
+from edgeseg.errors import InputError
 from edgeseg.pipelines.pnp_maps import ClassMaps
 from edgeseg.pipelines.pnp_ovss import MAPS, REFERENCE
 from edgeseg.placement import Placement
 from edgeseg.schema import ImageTransform, Size
 
 from . import reference
-from .checkpoint import StateDict, check_state
+from .checkpoint import StateDict, built, fill
 from .graphs import GraphPlan
 from .nets.blip_itm import BlipItm, ItmConfig
 from .nets.blip_vit import BlipViT, VitConfig
@@ -108,19 +108,10 @@ def load(path: Path, state: StateDict, recipe: Recipe) -> Blip:
         CheckpointError: the tensors do not agree with each other, or keys are missing, unexpected or mis-shaped.
     """
     state = {name: value for name, value in state.items() if not IGNORED.fullmatch(name)}
-    try:
-        vit, itm = (
-            vit_config(state),
-            itm_config(state, recipe.options["layer"], recipe.options["head"], recipe.options["seed"]),
-        )
-        with torch.device("meta"):
-            model = Blip(vit, itm)
-    except (LookupError, ValueError, ArithmeticError, RuntimeError) as error:
-        found = f"the tensors that tell the model's sizes are missing or odd ({error})"
-        raise CheckpointError(f"read the checkpoint {path}", found, "give a whole BLIP retrieval checkpoint") from error
-    check_state(path, model, state)
-    model.load_state_dict(state, assign=True)
-    return model.eval().requires_grad_(False)
+    layer, head, seed = (recipe.options[name] for name in ("layer", "head", "seed"))
+    kind = "a whole BLIP retrieval checkpoint"
+    model = built(path, kind, lambda: Blip(vit_config(state), itm_config(state, layer, head, seed)))
+    return fill(path, model, state)
 
 
 def vit_config(state: Mapping[str, Tensor]) -> VitConfig:

@@ -16,11 +16,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from edgeseg.errors import CheckpointError, InputError
+from edgeseg.errors import InputError
 from edgeseg.schema import ImageTransform, Size, size_text
 
 from . import reference
-from .checkpoint import StateDict, check_state
+from .checkpoint import StateDict, built, fill
 from .graphs import GraphPlan
 from .nets.sam import SamConfig, taps_of
 from .nets.sam_decoder import DecoderConfig
@@ -79,16 +79,8 @@ def load(path: Path, state: StateDict, recipe: Recipe) -> SegmentAnything:
         CheckpointError: the tensors do not agree with each other, or keys are missing, unexpected or mis-shaped.
     """
     state = {name: value for name, value in state.items() if not IGNORED.fullmatch(name)}
-    try:
-        config = detect(state, recipe)
-        with torch.device("meta"):
-            model = SegmentAnything(config)
-    except (LookupError, ValueError, ArithmeticError, RuntimeError) as error:
-        found = f"the tensors that tell the model's sizes are missing or odd ({error})"
-        raise CheckpointError(f"read the checkpoint {path}", found, "give a whole SAM checkpoint") from error
-    check_state(path, model, state)
-    model.load_state_dict(state, assign=True)
-    return model.eval().requires_grad_(False)
+    model = built(path, "a whole SAM checkpoint", lambda: SegmentAnything(detect(state, recipe)))
+    return fill(path, model, state)
 
 
 def detect(state: Mapping[str, Tensor], recipe: Recipe) -> SegmentAnythingConfig:

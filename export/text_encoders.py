@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from edgeseg.errors import CheckpointError, EdgesegError, InputError
 from edgeseg.schema import Source
 
-from .checkpoint import check_state, file_digest, read_checkpoint
+from .checkpoint import built, fill, read_checkpoint
+from .digest import file_digest
 from .download import fetch
 from .graphs import GraphPlan
 from .nets.clip import ClipText
@@ -146,15 +146,8 @@ def _plan(network: nn.Module, second: str, context: int) -> GraphPlan:
 def load_minilm(path: Path) -> MiniLM:
     """The network with a file's weights, in eval mode; every size is read from the tensors. Raises CheckpointError."""
     state = {name: value for name, value in read_checkpoint(path).items() if not IGNORED.fullmatch(name)}
-    try:
-        with torch.device("meta"):
-            model = MiniLM(_sizes(state))
-    except (LookupError, ValueError, ArithmeticError, RuntimeError) as error:
-        found = f"the tensors that tell the model's sizes are missing or odd ({error})"
-        raise _refused(path, found, "give the weights of a MiniLM sentence encoder") from error
-    check_state(path, model, state)
-    model.load_state_dict(state, assign=True)
-    return model.eval().requires_grad_(False)
+    model = built(path, "the weights of a MiniLM sentence encoder", lambda: MiniLM(_sizes(state)))
+    return fill(path, model, state)
 
 
 def _sizes(state: Mapping[str, Tensor]) -> MiniLMConfig:

@@ -21,7 +21,7 @@ from edgeseg.errors import CheckpointError, InputError
 from edgeseg.schema import ImageTransform, Size
 
 from . import clip_file, reference, sam, use_taps
-from .checkpoint import StateDict, check_state, scalars_as
+from .checkpoint import StateDict, fill
 from .ebseg import CLIP_MEAN, CLIP_STD
 from .graphs import GraphPlan
 from .nets.clip import ClipConfig, ClipText
@@ -135,7 +135,7 @@ def load_clip(path: Path, state: StateDict, recipe: Recipe) -> ClipParts:
         found = f"the tensors that tell the model's sizes are missing or odd ({error})"
         raise CheckpointError(f"read the checkpoint {path}", found, "give a whole CLIP checkpoint") from error
     if tower:
-        _fill(path, tower, text_state)
+        fill(path, tower, text_state)
     return ClipParts(made.encoder, made.head, tower, 1 / temperature, config.patch, config.embedding, made.trained)
 
 
@@ -151,15 +151,8 @@ class _Dense:
 def _dense(path: Path, state: StateDict, config: ClipConfig) -> _Dense:
     with torch.device("meta"):
         encoder = DenseClip(config)
-    _fill(path, encoder.trunk, clip_file.image_state(state, config))
+    fill(path, encoder.trunk, clip_file.image_state(state, config))
     return _Dense(encoder.eval(), SegmentHead().eval())
-
-
-def _fill(path: Path, network: nn.Module, state: StateDict) -> None:
-    state = scalars_as(network, state)
-    check_state(path, network, state)
-    network.load_state_dict(state, assign=True)
-    network.eval().requires_grad_(False)
 
 
 def embedding(model: UseModel) -> int:

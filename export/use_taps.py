@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from edgeseg.errors import CheckpointError, InputError
 
 from . import clip_file, ebseg
-from .checkpoint import StateDict, check_state
+from .checkpoint import StateDict, fill
 from .nets.dinov2 import DinoConfig
 from .nets.sam import SamConfig
 from .nets.use import SegmentHead, TappedEncoder
@@ -87,8 +87,8 @@ def load(path: Path, state: Mapping[str, Tensor], recipe: Recipe) -> Tapped:
     mine = trained or drawn(encoder, head)
     clip = clip_file.image_state(state, clip_config)
     whole = {f"clip.{name}": value for name, value in clip.items()} | {f"second.{k}": v for k, v in second.items()}
-    _fill(path, encoder, whole | {name: value for name, value in mine.items() if not name.startswith("project.")})
-    _fill(path, head, {name: value for name, value in mine.items() if name.startswith("project.")})
+    fill(path, encoder, whole | {name: value for name, value in mine.items() if not name.startswith("project.")})
+    fill(path, head, {name: value for name, value in mine.items() if name.startswith("project.")})
     return Tapped(encoder, head, bool(trained))
 
 
@@ -146,9 +146,3 @@ def drawn(encoder: TappedEncoder, head: SegmentHead) -> StateDict:
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> StateDict:
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-
-def _fill(path: Path, network: nn.Module, state: StateDict) -> None:
-    check_state(path, network, state)
-    network.load_state_dict(state, assign=True)
-    network.eval().requires_grad_(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeseg.bundle.paths import UNDAMAGED
-from edgeseg.errors import BundleError
+from edgeseg.errors import BundleError, InputError
 
 LIMIT_BYTES = 1 << 30
 
@@ -27,6 +28,33 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
             return {name: arrays[name] for name in arrays.files}
     except _DAMAGE as error:
         raise BundleError(f"read the reference tensors {path.name}", f"they are damaged ({error})", UNDAMAGED) from None
+
+
+def read_made(path: Path, asked: str, forms: Mapping[str, tuple[str, int]], verb: str) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a file that a verb of this program writes and anyone may have changed; their values are unchecked.
+
+    Args:
+        path: the npz file.
+        asked: what it is wanted for, for messages.
+        forms: name → kinds of dtype and number of axes; these arrays and no others.
+        verb: what makes such a file, "edgeseg vocab".
+
+    Raises:
+        InputError: it is missing, damaged, or not of these forms.
+    """
+    todo = f"make it again with `{verb}`"
+    if not path.is_file():
+        raise InputError(asked, "there is no such file", f"make one with `{verb}`")
+    try:
+        arrays = read_npz(path)
+    except BundleError as error:
+        raise InputError(asked, f"it is no npz file, or {error.found}", todo) from None
+    if set(arrays) != set(forms):
+        raise InputError(asked, f"it holds {sorted(arrays)[:12]}, not {sorted(forms)}", todo)
+    for name, (kinds, axes) in forms.items():
+        if arrays[name].dtype.kind not in kinds or arrays[name].ndim != axes:
+            raise InputError(asked, f"its {name} are {arrays[name].dtype} with {arrays[name].ndim} axes", todo)
+    return arrays
 
 
 def _check_members(archive: zipfile.ZipFile) -> None:

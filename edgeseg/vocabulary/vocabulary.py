@@ -10,14 +10,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeseg.atomic import atomic_write
-from edgeseg.bundle.arrays import read_npz
-from edgeseg.errors import BundleError, InputError
+from edgeseg.bundle.arrays import read_made
+from edgeseg.errors import InputError
 from edgeseg.vocabulary.classes import check_names
 from edgeseg.vocabulary.overlap import override
 
@@ -25,8 +24,9 @@ Float32 = npt.NDArray[np.float32]
 
 UNIT_TOLERANCE = 1e-3
 
-_MEMBERS = {"names": ("U", 1), "embeddings": ("f", 2), "overlap": ("f", 1), "encoder": ("U", 0)}  # dtype kind, axes
-_TODO = "make it again with `edgeseg vocab`"
+_MEMBERS = {"names": ("U", 1), "embeddings": ("f", 2), "overlap": ("f", 1), "encoder": ("U", 0)}  # dtype kinds, axes
+_VERB = "edgeseg vocab"
+_TODO = f"make it again with `{_VERB}`"
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class Vocabulary:
     def load(cls, path: Path) -> Vocabulary:
         """Read what `save` wrote; an `InputError` names what is wrong with any other file."""
         asked = f"read the vocabulary {path}"
-        arrays = _read_members(path, asked)
+        arrays = read_made(path, asked, _MEMBERS, _VERB)
         try:
             names = tuple(map(str, arrays["names"]))
             return cls(names, arrays["embeddings"], arrays["overlap"], str(arrays["encoder"]))
@@ -95,18 +95,3 @@ def _array_problem(count: int, embeddings: object, overlap: object) -> str | Non
     if not np.allclose(lengths, 1, rtol=0, atol=UNIT_TOLERANCE):  # NaN and infinity fail too
         return "its embeddings are not all finite and of length 1"
     return None
-
-
-def _read_members(path: Path, asked: str) -> dict[str, npt.NDArray[Any]]:
-    if not path.is_file():
-        raise InputError(asked, "there is no such file", "make one with `edgeseg vocab`")
-    try:
-        arrays = read_npz(path)
-    except BundleError as error:
-        raise InputError(asked, f"it is no npz file, or {error.found}", _TODO) from None
-    if set(arrays) != set(_MEMBERS):
-        raise InputError(asked, f"it holds {sorted(arrays)[:8]}, not {sorted(_MEMBERS)}", _TODO)
-    for name, form in _MEMBERS.items():
-        if (arrays[name].dtype.kind, arrays[name].ndim) != form:
-            raise InputError(asked, f"its {name} are {arrays[name].dtype} with {arrays[name].ndim} axes", _TODO)
-    return arrays

@@ -7,7 +7,7 @@ import pytest
 
 from edgeseg.calibration.fp16 import to_half
 from edgeseg.calibration.weights import WeightReader, WeightWriter
-from edgeseg.engines.lifting import block_of, boundaries, lift, prune
+from edgeseg.engines.lifting import STEM, block_of, blocks_of, boundaries, lift, prune
 from edgeseg.engines.making import placed
 from tests.engines import blocks
 from tests.tiny_bundle import WIDTH
@@ -45,11 +45,22 @@ def run(model, files, folder):
     return session.run(["sam_1", "sam_2"], {"image_sam": X})
 
 
-def test_boundaries_are_the_residual_stream_after_each_block(blocky):
+def test_boundaries_are_the_residual_stream_before_and_after_each_block(blocky):
     model, _ = load(blocky(), "fp32")
     found = boundaries(model)
-    assert list(found) == ["/blocks.0", "/blocks.1", "/blocks.2"]
+    assert list(found) == [STEM, "/blocks.0", "/blocks.1", "/blocks.2"]
+    stem = found.pop(STEM)
     assert set(found.values()) <= set(blocks.residuals(model))
+    assert any(stem in node.input and "/blocks.0/" in node.name for node in model.graph.node)
+
+
+def test_stem_is_what_the_blocks_read_and_no_block_makes(blocky):
+    model, _ = load(blocky(), "fp32")
+    found = blocks_of(model)
+    outside = [node for node in model.graph.node if block_of(node.name) is None]
+    stem = {node.op_type for node in outside if found.get(node.output[0]) == STEM}
+    assert {"Conv", "Transpose"} <= stem
+    assert not {"sam_1", "sam_2"} & set(found)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])

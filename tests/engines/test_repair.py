@@ -1,6 +1,8 @@
 """A failing graph is changed step by step until it passes, and the bundle says how."""
 
 import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,10 +15,14 @@ from edgeseg.engines import repair as module
 from edgeseg.engines.builder import build
 from edgeseg.engines.request import Request
 from edgeseg.errors import BuildError, GateError
+from edgeseg.schema import size_text
 from tests.engines import blocks
 from tests.engines.fake_device import DeviceCompiler
+from tests.tiny_bundle import WIDTH
 
 pytestmark = pytest.mark.onnx
+
+CANVASES = (blocks.CANVAS, (32, 48))
 
 
 def repaired(bundle, compiler, precision):
@@ -36,7 +42,7 @@ def test_the_block_that_is_broken_is_found_and_lifted_alone(blocky, cpu, precisi
     built = repaired(bundle, cpu, precision)
     sam = next(item.engine for item in built if item.engine.graph == "sam")
     body = report(bundle, precision)
-    assert body["kept"] == {"sam": f"1 of 3 blocks in fp32: /blocks.{block}"}
+    assert body["kept"] == {"sam": f"1 of 4 blocks in fp32: /blocks.{block}"}
     assert body["blocks"]["sam"][0]["block"] == f"/blocks.{block}"
     assert sam.gate.passed
     assert sam.report == f"reports/repair-onnxruntime-{sam.device}-{precision}.json"
@@ -50,7 +56,7 @@ def test_every_rung_that_was_tried_is_in_the_report_in_order(blocky, cpu):
     assert [(one["change"], one["outcome"]) for one in report(bundle, "int8")["tried"]] == [
         ("attention that is not fused", module.FAILS),
         ("normalisation in fp32", module.NOTHING),  # the plain form is fp32 around its integer products
-        ("1 of 3 blocks in fp32: /blocks.1", module.PASSES),
+        ("1 of 4 blocks in fp32: /blocks.1", module.PASSES),
     ]
 
 
@@ -79,7 +85,7 @@ def test_two_blocks_that_are_broken_are_both_lifted(blocky, cpu):
         blocks.rewrite(bundle, "sam", "fp16", blocks.poison(block))
     repaired(bundle, cpu, "fp16")
     (change,) = report(bundle, "fp16")["kept"].values()
-    assert change.startswith("2 of 3 blocks in fp32: ")
+    assert change.startswith("2 of 4 blocks in fp32: ")
     assert {"/blocks.0", "/blocks.2"} == set(change.partition(": ")[2].split(", "))
 
 
@@ -88,6 +94,30 @@ def test_what_lies_outside_all_blocks_is_repaired_by_the_whole_graph(blocky, cpu
     blocks.rewrite(bundle, "sam", "int8", blocks.doubled)
     repaired(bundle, cpu, "int8")
     assert report(bundle, "int8")["kept"] == {"sam": "the whole graph in fp32"}
+
+
+@pytest.mark.parametrize("needed", [1, 2, 3])
+def test_as_few_blocks_are_lifted_as_pass(blocky, cpu, monkeypatch, needed):
+    bundle = blocky()
+    for block in range(needed):
+        blocks.rewrite(bundle, "sam", "fp16", blocks.poison(block))
+    built = repaired(bundle, cpu, "fp16")
+    (change,) = report(bundle, "fp16")["kept"].values()
+    assert change.startswith(f"{needed} of 4 blocks in fp32: ")
+    assert all(item.engine.gate.passed for item in built)
+
+
+def crooked_stem(model):
+    """Each channel of what the blocks begin with has another wrong scale."""
+    node = next(node for node in model.graph.node if node.op_type == "Mul" and "blocks" not in node.name)
+    node.input[1] = blocks.constant(model, "crooked", np.linspace(0.7, 1.3, WIDTH).astype(np.float16))
+
+
+def test_what_goes_into_all_blocks_is_lifted_alone_where_it_is_wrong(blocky, cpu):
+    bundle = blocky()
+    blocks.rewrite(bundle, "sam", "fp16", crooked_stem)
+    repaired(bundle, cpu, "fp16")
+    assert report(bundle, "fp16")["kept"] == {"sam": "1 of 4 blocks in fp32: (stem)"}
 
 
 def unnumbered(model):
@@ -115,21 +145,48 @@ def test_what_is_wrong_with_the_input_of_a_graph_is_repaired_where_it_is_made(bl
     bundle = blocky()
     blocks.rewrite(bundle, "sam", "int8", blocks.poison(1))
     built = repaired(bundle, cpu, "int8")
-    assert report(bundle, "int8")["kept"] == {"sam": "1 of 3 blocks in fp32: /blocks.1"}
+    assert report(bundle, "int8")["kept"] == {"sam": "1 of 4 blocks in fp32: /blocks.1"}
     tried = [one["graph"] for one in report(bundle, "int8")["tried"]]
     assert tried[0] == "head"
     assert [item.engine.graph for item in built if item.engine.report] == ["sam"]
 
 
-def test_blocks_are_lifted_on_every_canvas(tmp_path, cpu):
-    canvases = (blocks.CANVAS, (32, 48))
-    bundle = blocks.make(tmp_path / "a.bundle", "fp16", canvases=canvases)
-    for canvas in canvases:
-        blocks.rewrite(bundle, "sam", "fp16", blocks.poison(1), canvas)
-    built = repaired(bundle, cpu, "fp16")
-    assert report(bundle, "fp16")["kept"] == {"sam": "1 of 3 blocks in fp32: /blocks.1"}
+@pytest.fixture(scope="module")
+def wide_template(tmp_path_factory):
+    return blocks.make(tmp_path_factory.mktemp("wide") / "a.bundle", "fp16", canvases=CANVASES).path
+
+
+@pytest.fixture
+def wide(wide_template, tmp_path):
+    """A bundle of two canvases in fp32 and fp16."""
+    return Bundle.open(shutil.copytree(wide_template, tmp_path / "a.bundle"))
+
+
+def test_blocks_are_lifted_on_every_canvas(wide, cpu):
+    for canvas in CANVASES:
+        blocks.rewrite(wide, "sam", "fp16", blocks.poison(1), canvas)
+    built = repaired(wide, cpu, "fp16")
+    assert report(wide, "fp16")["kept"] == {"sam": "1 of 4 blocks in fp32: /blocks.1"}
     assert all(item.engine.gate.passed for item in built)
     assert len([item for item in built if item.engine.report]) == 2
+
+
+def test_repairs_of_different_canvases_at_once_keep_a_report_each(wide, cpu):
+    for index, canvas in enumerate(CANVASES):
+        blocks.rewrite(wide, "sam", "fp16", blocks.poison(index), canvas)
+
+    def one(canvas):
+        return build(wide.path, cpu, Request("fp16", (canvas,), repair=True), shown=False)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(one, CANVASES))
+    bundle = Bundle.open(wide.path)
+    bundle.verify()
+    reports = {e.canvas: json.loads(bundle.file(e.report).read_text()) for e in bundle.manifest.engines if e.report}
+    assert reports.keys() == set(CANVASES)
+    for index, canvas in enumerate(CANVASES):
+        assert reports[canvas]["kept"] == {"sam": f"1 of 4 blocks in fp32: /blocks.{index}"}
+        assert {row["canvas"] for row in reports[canvas]["tried"]} == {size_text(canvas)}
 
 
 def test_compiled_engines_are_repaired_too_and_a_change_that_is_refused_is_written_down(blocky, device, monkeypatch):
@@ -147,7 +204,7 @@ def test_compiled_engines_are_repaired_too_and_a_change_that_is_refused_is_writt
     blocks.rewrite(bundle, "sam", "fp16", blocks.poison(2))
     repaired(bundle, compiler, "fp16")
     body = report(bundle, "fp16", "tensorrt")
-    assert body["kept"] == {"sam": "1 of 3 blocks in fp32: /blocks.2"}
+    assert body["kept"] == {"sam": "1 of 4 blocks in fp32: /blocks.2"}
     assert ("bf16", module.REFUSED) in [(one["change"], one["outcome"]) for one in body["tried"]]
 
 

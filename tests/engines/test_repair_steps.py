@@ -151,6 +151,43 @@ def test_rungs_that_failed_are_tried_again_after_another_graph_was_changed(run):
     assert report["kept"] == {"sam": "one", "head": "two"}
 
 
+def test_graph_that_fp32_does_not_help_comes_after_those_that_it_lives_on(run, monkeypatch):
+    """What is wrong may come with its inputs; where changing those does not help either, its own rungs are tried."""
+
+    def passes(state, graph, canvas):
+        return graph != "head" or canvas != A or state.get(f"head {A}") == "two"
+
+    monkeypatch.setattr(module, "whole", lambda _bundle, _spec: Rung("whole", lambda _: "whole"))
+    script = Script(passes)
+    made, report = run(script)
+    assert made is not None
+    assert outcomes(report) == [
+        ("head", A, "whole", module.FAILS),
+        ("clip_trunk", A, "whole", module.FAILS),
+        ("sam", A, "one", module.FAILS),
+        ("sam", A, "two", module.FAILS),
+        ("head", A, "one", module.FAILS),
+        ("head", A, "two", module.PASSES),
+    ]
+    changed = {place: change for place, change in script.state.items() if change}
+    assert changed == {f"head {canvas}": "two" for canvas in (A, B, C)}
+
+
+def test_more_blocks_are_lifted_where_a_later_canvas_needs_them(run, monkeypatch):
+    steps = [Rung(str(count), lambda _, count=count: count) for count in range(1, 8)]
+    monkeypatch.setattr(module, "lifts", lambda *_: steps)
+
+    def passes(state, graph, canvas):
+        return graph != "sam" or int(state.get(f"sam {canvas}") or 0) >= {A: 3, B: 6, C: 1}[canvas]
+
+    script = Script(passes)
+    made, report = run(script, lambda *_: iter(()))
+    assert made is not None
+    assert report["kept"] == {"sam": "6"}
+    assert set(script.state.values()) == {6}
+    assert [one["change"] for one in report["tried"]] == ["1", "2", "4", "3", "4", "5", "7", "6"]
+
+
 def test_change_that_does_not_run_is_one_that_fails(run):
     class Unopened(Script):
         def check(self, canvases):
@@ -192,15 +229,17 @@ def test_engines_that_do_not_run_here_cannot_be_repaired(bundle):
 
 
 def test_blocks_that_cannot_be_told_apart_leave_the_whole_graph_to_try(run, monkeypatch):
-    def rungs(_compiler, _bundle, _spec, blame):
+    def lifts(_bundle, _spec, blame):
         assert blame() == []
-        yield RUNGS[0]
+        return [RUNGS[0]]
 
     def refused(*_):
         raise refusal("too many outputs")
 
     monkeypatch.setattr(module._Repair, "_blamed", refused)
-    made, report = run(Script(lambda state, graph, canvas: graph != "sam" or bool(state.get(f"sam {canvas}"))), rungs)
+    monkeypatch.setattr(module, "lifts", lifts)
+    script = Script(lambda state, graph, canvas: graph != "sam" or bool(state.get(f"sam {canvas}")))
+    made, report = run(script, lambda *_: iter(()))
     assert report["tried"][0]["found"] == "too many outputs"
     assert report["kept"] == {"sam": "one"}
     assert made is not None

@@ -171,6 +171,10 @@ def test_batch_and_length_are_free_in_the_graphs(small):
     shared = sessions["blip_itm_cam"].run({"image_embeds": tokens[:1], "input_ids": ids, "attn_mask": mask})
     np.testing.assert_allclose(shared["cam"][0], both["cam"][0], rtol=1e-4, atol=1e-7)
     assert shapes == [(1, 13, 36)] * 2
+    for graph in (bundle.graph(name, "fp32", (96, 96)) for name in sessions):
+        for spec in graph.outputs:  # onnxruntime would not mind a wrong extent, a compiler would
+            found = (both | {"image_embeds": tokens})[spec.name].shape
+            assert all(extent in (length, *graph.axes) for extent, length in zip(spec.shape, found, strict=True))
 
 
 @pytest.mark.slow

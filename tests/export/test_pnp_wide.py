@@ -4,6 +4,7 @@ from dataclasses import replace
 from importlib import resources
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -67,17 +68,39 @@ def wide(tmp_path_factory):
 @pytest.mark.parametrize(("name", "fused"), [("blip_vit", BLOCKS), ("blip_itm_cam", 2), ("score", 0)])
 def test_the_compiler_takes_the_graph_and_fuses_its_plain_attentions(wide, tmp_path, name, fused):
     """In the text encoder the block below the map has two of them; the others give their weights to the gradient."""
+    spec = wide.graph(name, "fp16", CANVAS)
+    layers = compiled(wide.graph_files(spec), spec, tmp_path)
+    assert layers["layers"] > 0
+    assert layers["fused_attentions"] == fused
+
+
+def test_the_compiler_fuses_the_attentions_that_a_repair_leaves_in_half_precision(wide, tmp_path):
+    """The stem and a block in fp32, which is never fused; the other block as before."""
+    from edgeseg.engines.blame import Blamed
+    from edgeseg.engines.ladder import lifts
+    from edgeseg.engines.lifting import STEM
+    from edgeseg.engines.making import placed
+
+    spec = wide.graph("blip_vit", "fp16", CANVAS)
+    order = [Blamed(STEM, 0.03), Blamed("/blocks.0", 0.02), Blamed("/blocks.1", 0.01)]
+    model = onnx.load(wide.graph_files(spec), load_external_data=False)
+    assert lifts(wide, spec, lambda: order)[1].rewrite(spec)(model)
+    path = placed(model, [wide.file(name) for name in spec.data], tmp_path)
+    assert compiled(path, spec, tmp_path)["fused_attentions"] == BLOCKS - 1
+
+
+def compiled(path, spec, folder):
+    """What the engine of an ONNX file is made of."""
     from edgeseg.backends import get_backend
     from edgeseg.engines.compiler import Job
     from edgeseg.engines.layers import summary
     from edgeseg.engines.tensorrt_rtx import TensorRTRTXCompiler
 
     compiler = TensorRTRTXCompiler(get_backend("tensorrt_rtx").probe(), (TARGET,))
-    spec, target = wide.graph(name, "fp16", CANVAS), tmp_path / "made.engine"
-    layers = summary(compiler.compile(Job(wide.graph_files(spec), spec, target, tmp_path), lambda *_: None).layers)
+    target = folder / "made.engine"
+    outcome = compiler.compile(Job(path, spec, target, folder, changed=True), lambda *_: None)
     assert target.stat().st_size > 1000
-    assert layers["layers"] > 0
-    assert layers["fused_attentions"] == fused
+    return summary(outcome.layers)
 
 
 def test_half_precision_passes_the_gate(wide):
