@@ -82,11 +82,17 @@ class _Repair:
         self.precision, self.canvases = self.built[0].engine.precision, canvases_of(self.built)
         self.request = replace(self.request, precision=self.precision, canvases=self.canvases)
         self.specs = {(g.name, g.canvas): g for g in wanted(Bundle.open(self.path), self.compiler, self.request)}
-        self.file = f"reports/repair-{self.compiler.backend}-{self.compiler.device}-{self.precision}.json"
+        self.file = f"reports/repair-{self.compiler.backend}-{self.compiler.device}-{self.precision}{self._part()}.json"
         self.ladders: dict[str, Iterator[Rung]] = {}
         self.lifts: dict[str, list[Rung]] = {}
         self.kept: dict[str, Rung] = {}
         self.made: dict[tuple[str, Size | None], tuple[Built, Rung | None]] = {}  # what replaced what was built
+
+    def _part(self) -> str:
+        """The canvases, when they are not all: repairs of different ones, at once or in turn, have a report each."""
+        every = Bundle.open(self.path).manifest.canvases
+        mine = [size_text(canvas) for canvas in every if canvas in self.canvases]
+        return "" if len(mine) == len(every) else "-" + "+".join(mine)
 
     def run(self, report: Report) -> list[Built]:
         while report.failures:
@@ -119,7 +125,7 @@ class _Repair:
             except (BuildError, BackendError) as error:  # the whole graph is still to be tried
                 self.tries.append(Try(spec.name, size_text(canvas), "look for the block", REFUSED, error.found))
                 order = []
-        self.blamed[spec.name] = [{"block": one.block, "error": _number(one.error)} for one in order]
+        self.blamed[spec.name] = [one.entry() for one in order]
         return order
 
     def _blamed(self, spec: GraphSpec, canvas: Size) -> list[Blamed]:
@@ -290,8 +296,3 @@ class _Repair:
         tries = [asdict(one) for one in self.tries]
         body = {"schema": 1, "kind": "repair", **where, "kept": kept, "tried": tries, "blocks": self.blamed}
         return json.dumps(body | {"environment": environment()}, indent=2, allow_nan=False) + "\n"
-
-
-def _number(value: float) -> float | None:
-    """A number of JSON: None stands for infinity."""
-    return value if value != float("inf") else None

@@ -21,7 +21,8 @@ from edgeseg.vocabulary.classes import data_lines, dataset_classes
 from edgeseg.vocabulary.maker import TOKENIZER_FILE, TOKENIZERS
 
 from . import text_encoders
-from .checkpoint import as_floats, file_digest
+from .checkpoint import as_floats
+from .digest import file_digest
 from .families import FAMILIES, check_canvases
 from .graphs import GraphPlan
 from .inputs import Checkpoint, opened

@@ -6,7 +6,6 @@ only a flat mapping of names to dense tensors comes out.
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import warnings
 import zipfile
@@ -21,15 +20,6 @@ from edgeseg.errors import CheckpointError
 
 StateDict = dict[str, Tensor]
 Network = TypeVar("Network", bound=torch.nn.Module)
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def read_checkpoint(path: Path) -> StateDict:

@@ -8,7 +8,7 @@ from pathlib import Path
 from edgeseg.atomic import storage_errors
 from edgeseg.errors import DownloadError, StorageError
 
-from .checkpoint import file_digest
+from .digest import file_digest
 from .recipe import Recipe
 
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from edgeseg.errors import CheckpointError, EdgesegError, InputError
 from edgeseg.schema import Source
 
-from .checkpoint import built, file_digest, fill, read_checkpoint
+from .checkpoint import built, fill, read_checkpoint
+from .digest import file_digest
 from .download import fetch
 from .graphs import GraphPlan
 from .nets.clip import ClipText

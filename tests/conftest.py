@@ -8,7 +8,7 @@ import ctypes
 import functools
 import importlib.util
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -67,6 +67,14 @@ def gpu_count() -> int:
     return count.value if usable else 0
 
 
+def pytest_configure() -> None:
+    """Each of several processes has cores of its own: threads that share one spin while they wait for each other."""
+    name, count = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if name and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[int(name.removeprefix("gw")) % len(cores) :: count])
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker, (packages, command) in NEEDS.items():
         if item.get_closest_marker(marker) and not any(map(importlib.util.find_spec, packages)):
@@ -87,6 +95,28 @@ def no_waiting_for_the_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> "Callable[[str, Callable[[Path], Bundle]], Bundle]":
+    """Gives the bundle that a function makes in a folder; the first of the run's processes makes it for all.
+
+    No test may change it.
+    """
+    from edgeseg.atomic import FileLock
+    from edgeseg.bundle import Bundle
+
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def give(name: str, make: Callable[[Path], Bundle]) -> Bundle:
+        folder = base / name
+        folder.mkdir(exist_ok=True)
+        with FileLock(folder / "lock", f"make {name}"):
+            made = list(folder.glob("*.bundle"))  # a bundle is there as a whole or not at all
+            return Bundle.open(made[0]) if made else make(folder)
+
+    return give
 
 
 @pytest.fixture(scope="session")

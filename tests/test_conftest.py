@@ -1,8 +1,12 @@
 """A test that cannot run here is skipped, and on CI it has failed."""
 
+import os
+
 import pytest
 
-from tests.conftest import HARDWARE, held
+from edgeseg.bundle import Bundle
+from tests.conftest import HARDWARE, held, pytest_configure
+from tests.edgeseg.tiny_bundle import make_fake_bundle
 
 
 def report(reason, **more):
@@ -40,3 +44,36 @@ def test_a_file_that_cannot_be_read_for_want_of_a_package_fails_on_ci(monkeypatc
     monkeypatch.setenv("CI", "true")
     where = ("tests/test_a.py", 3, "Skipped: could not import 'tensorrt_rtx'")
     assert held(pytest.CollectReport("tests/test_a.py", "skipped", where, [])).failed
+
+
+@pytest.mark.parametrize(
+    ("count", "shares"), [(1, [[2, 3, 5]]), (2, [[2, 5], [3]]), (4, [[2], [3], [5], [2]])], ids=["one", "two", "four"]
+)
+def test_processes_share_out_the_cores(monkeypatch, count, shares):
+    found = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5, 3, 2}, raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda _, cores: found.append(cores), raising=False)
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", str(count))
+    for number in range(count):
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", f"gw{number}")
+        pytest_configure()
+    assert found == shares
+
+
+def test_without_processes_every_core_is_used(monkeypatch):
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: pytest.fail("some were taken away"), raising=False)
+    pytest_configure()
+
+
+def test_what_many_files_read_is_made_once(made_once):
+    calls = []
+
+    def make(folder) -> Bundle:
+        calls.append(folder)
+        return make_fake_bundle(folder / "fake.bundle")
+
+    first, second = made_once("once", make), made_once("once", make)
+    assert first.path == second.path
+    assert second.manifest == first.manifest
+    assert len(calls) == 1

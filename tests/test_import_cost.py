@@ -32,6 +32,10 @@ def test_loads_no_sdk(statement):
     assert loaded_by(statement) == []
 
 
+def test_a_download_loads_no_torch():
+    assert "torch" not in loaded_by("import edgeseg.export.download")
+
+
 @pytest.mark.onnx
 def test_a_loaded_sdk_would_be_seen():
     assert "onnx" in loaded_by("import edgeseg, onnx")

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 import edgeseg
 from edgeseg.cli import printable
 from edgeseg.cli.terminal import print_json, progress_bar, size_words
+from edgeseg.errors import InputError
 from edgeseg.images import MAX_PIXELS, ImageOptions, load
 from edgeseg.segments.external import read_masks
 from edgeseg.segments.finder import Wish
 from edgeseg.segments.overlay import draw_segments, write_picture
+from edgeseg.segments.prompted import Prompts
 
 
 @click.command("segments")
@@ -22,6 +25,8 @@ from edgeseg.segments.overlay import draw_segments, write_picture
 @click.argument("image", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The file to write (.npz).")
 @click.option("--masks", type=click.Path(path_type=Path), help="Take these masks: a folder of PNGs, a .json, a .npz.")
+@click.option("--point", multiple=True, metavar="X,Y", help="Ask for the object at this pixel; as often as you like.")
+@click.option("--box", multiple=True, metavar="L,T,R,B", help="Ask for the object in this box; as often as you like.")
 @click.option("--points-per-side", type=int, help="Points of the grid that is asked, on each side.  [default: 32]")
 @click.option("--pred-iou-threshold", type=float, help="Least quality, by the model's own estimate.  [default: 0.88]")
 @click.option("--stability-threshold", type=float, help="Least stability of a mask's edge.  [default: 0.95]")
@@ -38,14 +43,17 @@ from edgeseg.segments.overlay import draw_segments, write_picture
 def segments(bundle: Path, image: Path, *, output: Path, masks: Path | None, as_json: bool, **options: Any) -> None:
     """Find the segments of IMAGE with BUNDLE's SAM, or take them from --masks, and write them to a file.
 
-    With a bundle of USE each segment gets an embedding in the space of class names.
+    Without --point and --box that is everything in the photo. With a bundle of USE each segment gets an embedding in
+    the space of class names.
     """
     where = {name: options.pop(name) for name in ("backend", "precision", "device", "threads")}
     drawn, max_pixels = options.pop("overlay"), options.pop("max_pixels")
+    prompts = _prompts(options.pop("point"), options.pop("box"))
+    _check(masks, prompts, options)
     loaded = load(image, ImageOptions(max_pixels=max_pixels))
     runs = None if masks is None else read_masks(masks, (loaded.rgb.shape[0], loaded.rgb.shape[1]))
     with edgeseg.open(bundle, **where) as segmenter, progress_bar("finding segments", shown=not as_json) as report:
-        found = segmenter.segments(loaded.rgb, Wish(runs, options, report), max_pixels=max_pixels)
+        found = segmenter.segments(loaded.rgb, Wish(runs, options, report, prompts), max_pixels=max_pixels)
     found = replace(found, image=str(image), bundle=str(bundle))
     found.save(output)
     if drawn is not None:
@@ -57,3 +65,32 @@ def segments(bundle: Path, image: Path, *, output: Path, masks: Path | None, as_
     words = f"{output}: {len(found)} segments, {size_words(output.stat().st_size)}"
     words += f", {empty} of them empty" if empty else ""
     click.echo(printable(words + (", with embeddings" if found.embeddings is not None else "")))
+
+
+def _prompts(points: tuple[str, ...], boxes: tuple[str, ...]) -> Prompts | None:
+    if not points and not boxes:
+        return None
+    pairs = [_numbers("--point", word, 2) for word in points]
+    sides = [_numbers("--box", word, 4) for word in boxes]
+    return Prompts(np.array(pairs, np.float64).reshape(-1, 2), np.array(sides, np.float64).reshape(-1, 4))
+
+
+def _numbers(option: str, word: str, count: int) -> list[float]:
+    try:
+        numbers = [float(part) for part in word.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count:
+        todo = "give x,y" if count == 2 else "give left,top,right,bottom"
+        raise InputError(f"use {option} {word}", f"it is not {count} numbers", f"{todo} in pixels of the photo")
+    return numbers
+
+
+def _check(masks: Path | None, prompts: Prompts | None, options: dict[str, Any]) -> None:
+    """Raise an InputError for an option that nothing would read."""
+    used = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
+    if masks is not None and prompts is not None:
+        used = ["--masks"]
+    if used and (masks is not None or prompts is not None):
+        other = "--point or --box" if prompts is not None else "--masks"
+        raise InputError(f"use {used[0]} with {other}", "only one of them can say what is wanted", "leave one out")

@@ -60,6 +60,14 @@ def box_prompts(boxes: npt.NDArray[np.floating], placement: Placement, count: in
     return corners, np.tile(np.array([TOP_LEFT, BOTTOM_RIGHT], np.float32), (len(boxes), 1))
 
 
+def check_points(points: npt.NDArray[np.floating], size: Size) -> None:
+    """Raise an InputError if one of the points (N, 2), (x, y), is not on a photo of `size`, (H, W)."""
+    good = ((points >= 0) & (points < np.array(size[::-1]))).all(axis=1)
+    if not good.all():
+        found = f"{points[~good][0].tolist()} is not on a photo of {size[1]} x {size[0]}"
+        raise InputError("use the point", found, "give x and y in pixels of the photo")
+
+
 def fixed_prompts(batch: int, count: int, valid: Size) -> dict[str, Float32]:
     """One batch of the decoder's inputs: points spread evenly over the valid part of the canvas, and that part."""
     side = math.ceil(math.sqrt(batch))

@@ -49,9 +49,9 @@ class Segments:
     Attributes:
         runs: the masks.
         iou: (N,) float32, the decoder's estimate of each mask's quality; 1 for a mask that was given.
-        stability: (N,) float32, see `AutomaticOptions`; 1 for a mask that was given.
-        points: (N, 2) float32, (x, y) in pixels, the point that asked for it; NaN for a mask that was given.
-        answer: (N,) int8, which of the point's masks it is, 1 to 3; 0 for a mask that was given.
+        stability: (N,) float32, see `AutomaticOptions`; 1 for a mask that was given, NaN for an empty one of SAM.
+        points: (N, 2) float32, (x, y) in pixels, the point that asked for it; NaN for a box's mask or a given one.
+        answer: (N,) int8, which of the point's masks it is, 1 to 3; 0 for a box's mask, -1 for one that was given.
         embeddings: (N, D) float32 unit rows in the space of the class names; (N, 0) if nothing embeds them.
         encoder: 64 hex digits that name the text encoder of that space; "" if there is none.
         image, bundle: paths of the photo and of the bundle that made this, "" if unknown.
@@ -88,14 +88,14 @@ class Segments:
 
     def described(self) -> dict[str, Any]:
         """All but masks and embeddings, as JSON; docs/json.md has the keys."""
-        boxes, areas, known = self.runs.boxes().tolist(), self.runs.areas().tolist(), self.answer > 0
+        boxes, areas = self.runs.boxes().tolist(), self.runs.areas().tolist()
         listed = [
             {
                 "box": boxes[i],
                 "area_pixels": areas[i],
-                "predicted_iou": float(self.iou[i]) if known[i] else None,
-                "stability": float(self.stability[i]) if known[i] else None,
-                "point": [float(side) for side in self.points[i]] if known[i] else None,
+                "predicted_iou": _finite(self.iou[i]) if self.answer[i] >= 0 else None,
+                "stability": _finite(self.stability[i]) if self.answer[i] >= 0 else None,
+                "point": [float(side) for side in self.points[i]] if self.answer[i] > 0 else None,
             }
             for i in range(len(self))
         ]
@@ -146,8 +146,13 @@ class Segments:
 def given(runs: Runs) -> Segments:
     """Segments of masks that no one estimated."""
     ones = np.ones(len(runs), np.float32)
-    points, answer = np.full((len(runs), 2), np.nan, np.float32), np.zeros(len(runs), np.int8)
+    points, answer = np.full((len(runs), 2), np.nan, np.float32), np.full(len(runs), -1, np.int8)
     return Segments(runs, ones, ones, points, answer)
+
+
+def _finite(value: np.float32) -> float | None:
+    """None for the stability of an empty mask, which is no number."""
+    return float(value) if np.isfinite(value) else None
 
 
 def _read(path: Path, asked: str) -> dict[str, npt.NDArray[Any]]:

@@ -118,7 +118,7 @@ class TwoWayLayer(nn.Module):
         write = back.write_shared if self.first else back.write
         written = image + write(image, positions, tokens + prompts, tokens)
         # The axis keeps onnxruntime from one kernel for sum and norm, which on a CPU takes longer than both.
-        return tokens, self.norm4(written[:, None])[:, 0]
+        return tokens, self.norm4(written[:, None]).squeeze(1)
 
 
 class DecoderMlp(nn.Module):

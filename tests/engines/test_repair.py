@@ -1,6 +1,8 @@
 """A failing graph is changed step by step until it passes, and the bundle says how."""
 
 import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,11 +15,14 @@ from edgeseg.engines import repair as module
 from edgeseg.engines.builder import build
 from edgeseg.engines.request import Request
 from edgeseg.errors import BuildError, GateError
+from edgeseg.schema import size_text
 from tests.engines import blocks
 from tests.engines.fake_device import DeviceCompiler
 from tests.tiny_bundle import WIDTH
 
 pytestmark = pytest.mark.onnx
+
+CANVASES = (blocks.CANVAS, (32, 48))
 
 
 def repaired(bundle, compiler, precision):
@@ -146,15 +151,42 @@ def test_what_is_wrong_with_the_input_of_a_graph_is_repaired_where_it_is_made(bl
     assert [item.engine.graph for item in built if item.engine.report] == ["sam"]
 
 
-def test_blocks_are_lifted_on_every_canvas(tmp_path, cpu):
-    canvases = (blocks.CANVAS, (32, 48))
-    bundle = blocks.make(tmp_path / "a.bundle", "fp16", canvases=canvases)
-    for canvas in canvases:
-        blocks.rewrite(bundle, "sam", "fp16", blocks.poison(1), canvas)
-    built = repaired(bundle, cpu, "fp16")
-    assert report(bundle, "fp16")["kept"] == {"sam": "1 of 4 blocks in fp32: /blocks.1"}
+@pytest.fixture(scope="module")
+def wide_template(tmp_path_factory):
+    return blocks.make(tmp_path_factory.mktemp("wide") / "a.bundle", "fp16", canvases=CANVASES).path
+
+
+@pytest.fixture
+def wide(wide_template, tmp_path):
+    """A bundle of two canvases in fp32 and fp16."""
+    return Bundle.open(shutil.copytree(wide_template, tmp_path / "a.bundle"))
+
+
+def test_blocks_are_lifted_on_every_canvas(wide, cpu):
+    for canvas in CANVASES:
+        blocks.rewrite(wide, "sam", "fp16", blocks.poison(1), canvas)
+    built = repaired(wide, cpu, "fp16")
+    assert report(wide, "fp16")["kept"] == {"sam": "1 of 4 blocks in fp32: /blocks.1"}
     assert all(item.engine.gate.passed for item in built)
     assert len([item for item in built if item.engine.report]) == 2
+
+
+def test_repairs_of_different_canvases_at_once_keep_a_report_each(wide, cpu):
+    for index, canvas in enumerate(CANVASES):
+        blocks.rewrite(wide, "sam", "fp16", blocks.poison(index), canvas)
+
+    def one(canvas):
+        return build(wide.path, cpu, Request("fp16", (canvas,), repair=True), shown=False)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(one, CANVASES))
+    bundle = Bundle.open(wide.path)
+    bundle.verify()
+    reports = {e.canvas: json.loads(bundle.file(e.report).read_text()) for e in bundle.manifest.engines if e.report}
+    assert reports.keys() == set(CANVASES)
+    for index, canvas in enumerate(CANVASES):
+        assert reports[canvas]["kept"] == {"sam": f"1 of 4 blocks in fp32: /blocks.{index}"}
+        assert {row["canvas"] for row in reports[canvas]["tried"]} == {size_text(canvas)}
 
 
 def test_compiled_engines_are_repaired_too_and_a_change_that_is_refused_is_written_down(blocky, device, monkeypatch):

@@ -2,6 +2,7 @@ import os
 import signal
 import threading
 
+import numpy as np
 import onnx
 import pytest
 
@@ -78,6 +79,15 @@ def test_parser_errors_name_the_node(tmp_path):
     model.graph.node[0].op_type = "NoSuchOperator"
     with pytest.raises(BuildError, match=r"parse net.onnx.*NoSuchOperator.*/Sigmoid_0"):
         compile_model(model, tmp_path)
+
+
+def test_suppression_as_an_operator_is_read_and_refused(tmp_path):
+    net = Net()  # why segments are suppressed on the host, see docs/segments.md
+    net.dtypes["kept"] = onnx.TensorProto.INT64
+    kept = net.op("NonMaxSuppression", "boxes", "scores", net.const(np.array([64])), net.const(np.array([0.7])))
+    model = net.model({"boxes": [1, 64, 4], "scores": [1, 1, 64]}, {"kept": ["K", 3]}, {"kept": kept})
+    with pytest.raises(BuildError, match=r"compile net.onnx.*no runners that implement it"):
+        compile_model(model, tmp_path, axes={"K": (0, 16, 64)})
 
 
 def test_ctrl_c_stops_the_compiler(tmp_path):

@@ -1,3 +1,4 @@
+import functools
 import hashlib
 import shutil
 from pathlib import Path
@@ -21,21 +22,20 @@ def one_thread(request):
 
 
 @pytest.fixture(scope="session")
-def small_bundle(tmp_path_factory):
+def small_bundle(made_once):
     """Gives the bundle of a small EBSeg, "b" or "l", made once."""
     from edgeseg.export.bundle import export_bundle
     from tests.export.small import write_small
 
-    made = {}
     canvases = {"b": [(96, 160), (64, 64)], "l": [(128, 224)]}
 
     def give(like):
-        if like not in made:
-            folder = tmp_path_factory.mktemp(f"small-{like}")
-            made[like] = export_bundle(write_small(folder, like), canvases[like], folder / "small.bundle")
-        return made[like]
+        def make(folder):
+            return export_bundle(write_small(folder, like), canvases[like], folder / "small.bundle")
 
-    return give
+        return made_once(f"small-{like}", make)
+
+    return functools.cache(give)
 
 
 @pytest.fixture(scope="session")
@@ -53,27 +53,27 @@ def full_bundle(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def small_use(tmp_path_factory):
+def small_use(made_once):
     """The bundle of a small CLIP behind a small SAM."""
     from tests.export.small_use import write_small_use
 
-    return write_small_use(tmp_path_factory.mktemp("small-use"))
+    return made_once("small-use", write_small_use)
 
 
 @pytest.fixture(scope="session")
-def small_tapped(tmp_path_factory):
+def small_tapped(made_once):
     """The bundle of a small CLIP and DINOv2 behind a small SAM."""
     from tests.export.small_taps import write_small_tapped
 
-    return write_small_tapped(tmp_path_factory.mktemp("small-tapped"))
+    return made_once("small-tapped", write_small_tapped)
 
 
 @pytest.fixture(scope="session")
-def small_sam(tmp_path_factory):
+def small_sam(made_once):
     """The bundle of a small SAM."""
     from tests.export.small_use import write_small_sam
 
-    return write_small_sam(tmp_path_factory.mktemp("small-sam"))
+    return made_once("small-sam", write_small_sam)
 
 
 @pytest.fixture(scope="session")

@@ -28,12 +28,12 @@ def recipe():
     return replace(preset("use-clip"), **SQUARE)
 
 
-def write_small_use(folder):
+def write_small_use(folder, sam_seed=0):
     """The bundle."""
     path = folder / "clip.pth"
     torch.save(clip().state_dict(), path)
     parts = use.load_clip(path, dict(clip().state_dict()), recipe())
-    model = use.UseModel(parts, load(folder, authors()), RECIPE)
+    model = use.UseModel(parts, load(folder, authors(sam_seed)), RECIPE)
     return export_loaded(Loaded(Checkpoint(path, sam=folder / "small.pth"), recipe(), model), [], folder / "use.bundle")
 
 

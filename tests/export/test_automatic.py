@@ -1,10 +1,14 @@
 """Automatic masks against segment-anything's own generator, on the same weights and photos."""
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from benches.peers import mask_steps
+from benches.peers.automatic import BUNDLE
 from edgeseg.segments.automatic import AutomaticOptions, generate
 from edgeseg.segments.runs import Runs, check, encode_all
 from tests.edgeseg.segments.opened import runner
@@ -62,7 +66,8 @@ def test_masks_of_a_small_sam_are_the_authors(small, layers):
 
 
 def test_no_mask_at_all_is_a_result(small):
-    ours = generate(small[0], photo("china"), AutomaticOptions(points_per_side=2, pred_iou_threshold=1e9))
+    only_the_estimate = AutomaticOptions(points_per_side=2, pred_iou_threshold=1e9, stability_threshold=0.0)
+    ours = generate(small[0], photo("china"), only_the_estimate)
     assert len(ours) == 0
     assert ours.size == (427, 640)
 
@@ -78,6 +83,20 @@ def test_small_regions_are_cleaned_and_every_point_is_counted(small):
     assert told[-1] == (9, 9)
     assert 0 < len(clean) <= len(plain)
     assert clean.runs.counts.size < plain.runs.counts.size
+
+
+def test_steps_of_automatic_masks_are_told_apart(small_sam, tmp_path):
+    (tmp_path / BUNDLE).symlink_to(small_sam.path)
+    (tmp_path / "weights").touch()
+    Image.fromarray(photo("china")[:120, :160]).save(tmp_path / "photo.png")
+    words = [tmp_path, tmp_path / "weights", tmp_path / "photo.png", "--per-side", "3", "-o", tmp_path / "a.json"]
+    assert mask_steps.main([str(word) for word in words]) == 0
+    body = json.loads((tmp_path / "a.json").read_text())
+    assert body["masks"] > 0
+    assert [row["name"] for row in body["steps"]] == list(mask_steps.STEPS)
+    assert all(len(row["seconds"]) == 2 and min(row["seconds"]) > 0 for row in body["steps"])
+    assert sum(row["share_percent"] for row in body["steps"]) == pytest.approx(100)
+    assert str(tmp_path) not in json.dumps(body)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from edgeseg.errors import BundleError, InputError, StorageError
 from edgeseg.export import bundle as module
 from edgeseg.export import ebseg, onnx_file
 from edgeseg.export.bundle import export_bundle
-from edgeseg.export.checkpoint import file_digest
+from edgeseg.export.digest import file_digest
 from edgeseg.export.recipe import preset
 from edgeseg.export.reference import labels, reference_image
 from edgeseg.preprocess import preprocess
@@ -232,6 +232,7 @@ def test_a_bundle_that_is_there_is_refused_without_overwrite(place):
     unchanged()
 
 
+@pytest.mark.slow
 def test_overwriting_leaves_only_the_new_bundle(place):
     folder, checkpoint, _ = place
     export_bundle(checkpoint, [(64, 96)], folder / "old.bundle", overwrite=True)

@@ -32,7 +32,10 @@ def ran(tmp_path_factory):
     folder, random = tmp_path_factory.mktemp("large"), np.random.Generator(np.random.PCG64(0))
     state = full_weights("catseg-l")
     torch.save(state, folder / "a.pth")
-    with patch.object(module, "IMAGES", 1):
+    with (
+        patch.object(module, "IMAGES", 1),
+        patch.object(module, "CLASSES", 8),
+    ):  # which is not looked at
         bundle = module.export_bundle(module.Checkpoint(folder / "a.pth"), [CANVAS], folder / "large.bundle")
     assert bundle.manifest.name == "catseg-l"
     photo = np.kron(random.integers(0, 256, (15, 20, 3)), np.ones((25, 25, 1))).astype(np.uint8)

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from edgeseg.errors import CheckpointError
-from edgeseg.export.checkpoint import check_state, file_digest, read_checkpoint, scalars_as
+from edgeseg.export.checkpoint import check_state, read_checkpoint, scalars_as
 
 pytestmark = pytest.mark.torch
 
@@ -206,8 +206,3 @@ def test_weights_that_are_whole_numbers_are_refused(tmp_path):
     state = {**model.state_dict(), "weight": torch.ones(3, 2, dtype=torch.int64)}
     with pytest.raises(CheckpointError, match=r"1 not of floats: weight int64"):
         check_state(tmp_path / "a.pth", model, state)
-
-
-def test_the_digest_is_that_of_the_file(tmp_path):
-    (tmp_path / "a").write_bytes(b"abc")
-    assert file_digest(tmp_path / "a").startswith("ba7816bf")

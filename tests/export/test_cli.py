@@ -52,7 +52,8 @@ def test_a_wrong_command_line_gives_one_line_and_its_exit_code(place, monkeypatc
     unchanged()
 
 
-@pytest.mark.parametrize("photos", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("photos", [1, 3])
 def test_reference_inputs_are_the_photos_in_the_middle_of_each_canvas(tmp_path, photos):
     """A landscape and two squares on an upright canvas, whose pixels tell where they were."""
     y, x = np.mgrid[:64, :192].astype(np.uint8)

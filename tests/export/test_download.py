@@ -16,7 +16,7 @@ from edgeseg.errors import DownloadError, StorageError
 from edgeseg.export.download import download
 from edgeseg.export.recipe import preset
 
-pytestmark = pytest.mark.torch  # the module reads checkpoints' digests, beside the code that reads checkpoints
+pytestmark = pytest.mark.torch  # for the command; the download itself needs none
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONTENT = b"not really a checkpoint" * 1000
@@ -145,7 +145,9 @@ def test_a_second_download_comes_from_the_cache(client, hub):
     assert not [line for line in hub.asked if line.startswith("GET")]
 
 
-@pytest.mark.parametrize("content", [CONTENT[:-1] + b"?", CONTENT.replace(b"not", b"NOT", 1)])
+@pytest.mark.parametrize(
+    "content", [CONTENT[:-1] + b"?", pytest.param(CONTENT.replace(b"not", b"NOT", 1), marks=pytest.mark.slow)]
+)
 def test_a_file_with_another_digest_is_refused(client, hub, content):
     hub.content = content
     line = refused(client())

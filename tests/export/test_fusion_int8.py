@@ -12,7 +12,8 @@ from edgeseg.schema import size_text
 pytestmark = [pytest.mark.torch, pytest.mark.onnx, pytest.mark.tensorrt]
 
 KINDS = {"int8": "Int8", "fp8": "FP8"}
-TARGETS = {"int8": ["SM86", "SM89"], "fp8": ["SM89", "SM120"]}
+TARGETS = [("int8", "SM89"), ("fp8", "SM89")]
+OTHERS = [pytest.param(*one, marks=pytest.mark.slow) for one in [("int8", "SM86"), ("fp8", "SM120")]]
 
 
 def layers(path, spec, target):
@@ -105,13 +106,12 @@ def small(small_bundle, tmp_path_factory):
     return give
 
 
-@pytest.mark.parametrize("precision", ["int8", "fp8"])
+@pytest.mark.parametrize(("precision", "target"), [*TARGETS, *OTHERS])
 @pytest.mark.parametrize("name", ["sam", "clip_trunk", "clip_tail", "head"])
 @pytest.mark.parametrize("like", ["b", pytest.param("l", marks=pytest.mark.slow)])
-def test_every_weighted_product_is_of_eight_bits_and_every_attention_one_kernel(small, like, name, precision):
+def test_every_weighted_product_is_of_eight_bits_and_every_attention_one_kernel(small, like, name, precision, target):
     bundle = small(like, precision)
-    for target in TARGETS[precision]:
-        check(bundle, name, precision, target, bundle.manifest.canvases[0])
+    check(bundle, name, precision, target, bundle.manifest.canvases[0])
 
 
 @pytest.mark.slow

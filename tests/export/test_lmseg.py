@@ -1,5 +1,6 @@
 """Small LMSeg and CAT-Seg models through the whole export, and back through real onnxruntime."""
 
+import inspect
 import json
 from pathlib import Path
 from unittest.mock import patch
@@ -240,3 +241,18 @@ def test_the_presets_of_lmseg_are_catsegs_with_a_sam(name):
     assert {k: v for k, v in mine.options.items() if k != "sam"} == {
         k: v for k, v in theirs.options.items() if k != "sam"
     }
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_images_are_normalised_as_in_the_encoders_own_packages(name):
+    from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+    from segment_anything.modeling import Sam
+
+    wanted = {"image_clip": np.array([OPENAI_DATASET_MEAN, OPENAI_DATASET_STD]) * 255}
+    if name.startswith("lmseg"):
+        sam = inspect.signature(Sam.__init__).parameters
+        wanted["image_sam"] = np.array([sam["pixel_mean"].default, sam["pixel_std"].default])
+    found = lmseg.transforms(preset(name))
+    assert found.keys() == wanted.keys()
+    for image, values in wanted.items():
+        np.testing.assert_allclose([found[image].mean, found[image].std], values, rtol=1e-6)

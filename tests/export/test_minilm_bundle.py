@@ -116,6 +116,7 @@ def real_bundle(tmp_path_factory):
         return export_bundle(checkpoint(folder, embedding=384), [(64, 64)], folder / "small.bundle")
 
 
+@pytest.mark.slow
 def test_a_bundle_with_the_real_encoder_makes_the_embeddings_of_torch(real_bundle):
     names = ["cat", "wooden table", "Fußgänger, bicyclist", "x" * 101]
     made = VocabularyMaker(real_bundle, opened(real_bundle), EmbeddingCache(None)).vocabulary(names)
@@ -130,6 +131,7 @@ def test_a_bundle_with_the_real_encoder_makes_the_embeddings_of_torch(real_bundl
         np.testing.assert_allclose(row, (mean / mean.norm()).numpy(), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_bundle_says_where_its_text_encoder_came_from(real_bundle):
     manifest = real_bundle.manifest
     assert manifest.source.licence == f"test; text encoder: {text_encoders.LICENCE}"
@@ -140,12 +142,14 @@ def test_the_bundle_says_where_its_text_encoder_came_from(real_bundle):
     real_bundle.verify()
 
 
+@pytest.mark.slow
 def test_verify_accepts_the_bundle_with_its_text_encoder(real_bundle, capsys):
     assert main(["verify", str(real_bundle.path), "--backend", "onnxruntime", "--json"]) == 0
     checks = json.loads(capsys.readouterr().out)["tensors"]
     assert min(check["cosine"] for check in checks if check["tensor"] == "text_embedding") > 0.999999
 
 
+@pytest.mark.slow
 def test_a_name_longer_than_the_trained_context_is_refused(real_bundle):
     maker = VocabularyMaker(real_bundle, opened(real_bundle), EmbeddingCache(None))
     with pytest.raises(InputError, match=r"has \d+ tokens, and the text encoder takes 256"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from edgeseg.export.nets.aggregation import AggregationConfig
@@ -38,8 +40,11 @@ def full_config(name: str) -> LMSegConfig:
 
 
 def full_weights(name: str, seed: int = 0) -> dict[str, torch.Tensor]:
-    """The state dict of one of `MODELS`, float32; the masks of the shifted windows are the real ones."""
-    config = full_config(name)
+    """The state dict of one of `MODELS` without its text tower, float32.
+
+    The masks of the shifted windows are the real ones.
+    """
+    config = replace(full_config(name), text=None)
     with torch.device("meta"):
         shapes = {key: tuple(tensor.shape) for key, tensor in LMSeg(config).state_dict().items()}
     swin = config.aggregation.swin
