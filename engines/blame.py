@@ -37,6 +37,10 @@ class Blamed:
     block: str
     error: float
 
+    def entry(self) -> dict[str, str | float | None]:
+        """For a report: JSON has no infinity, None stands for it."""
+        return {"block": self.block, "error": self.error if math.isfinite(self.error) else None}
+
 
 def find_blame(
     bundle: Bundle, compiler: Compiler, plan: Plan, spec: GraphSpec, feed: Mapping[str, Array]

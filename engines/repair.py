@@ -119,7 +119,7 @@ class _Repair:
             except (BuildError, BackendError) as error:  # the whole graph is still to be tried
                 self.tries.append(Try(spec.name, size_text(canvas), "look for the block", REFUSED, error.found))
                 order = []
-        self.blamed[spec.name] = [{"block": one.block, "error": _number(one.error)} for one in order]
+        self.blamed[spec.name] = [one.entry() for one in order]
         return order
 
     def _blamed(self, spec: GraphSpec, canvas: Size) -> list[Blamed]:
@@ -290,8 +290,3 @@ class _Repair:
         tries = [asdict(one) for one in self.tries]
         body = {"schema": 1, "kind": "repair", **where, "kept": kept, "tried": tries, "blocks": self.blamed}
         return json.dumps(body | {"environment": environment()}, indent=2, allow_nan=False) + "\n"
-
-
-def _number(value: float) -> float | None:
-    """A number of JSON: None stands for infinity."""
-    return value if value != float("inf") else None
