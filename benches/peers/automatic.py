@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from itertools import chain, repeat
 from pathlib import Path
@@ -39,14 +40,8 @@ OURS, THEIRS = "automatic/edgeseg", "automatic/segment-anything"
 
 def main(words: list[str]) -> int:
     """Measure, print the table, write the JSON; 1 if a side is missing."""
-    taken = parser(__doc__, rounds=2)
-    taken.add_argument("weights", type=Path, help="mobile_sam.pt, as published")
-    taken.add_argument("photo", type=Path)
-    taken.add_argument("--per-side", type=count, default=32, help="points of the grid, on each side (32)")
-    options = taken.parse_args(words)
-    work = options.work.resolve()
-    work.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(options.weights, work / WEIGHTS)
+    options = asked(__doc__, words)
+    work: Path = options.work
     np.save(work / PHOTO, np.ascontiguousarray(load(options.photo).rgb))
     compared = comparison(options.per_side)
     turns = take_turns(work, compared.sides, options.rounds, say)
@@ -59,6 +54,19 @@ def main(words: list[str]) -> int:
     print("\n".join(lines(body)))
     save(body, options.output)
     return int(any(each["failed"] for each in done["left_out"]))
+
+
+def asked(about: str | None, words: list[str]) -> Namespace:
+    """What is on the command line of a script about the masks of a photo; its folder is there, with the weights."""
+    taken = parser(about, rounds=2)
+    taken.add_argument("weights", type=Path, help="mobile_sam.pt, as published")
+    taken.add_argument("photo", type=Path)
+    taken.add_argument("--per-side", type=count, default=32, help="points of the grid, on each side (32)")
+    options = taken.parse_args(words)
+    options.work = options.work.resolve()
+    options.work.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(options.weights, options.work / WEIGHTS)
+    return options
 
 
 def comparison(per_side: int) -> Comparison:

@@ -8,7 +8,6 @@ Python's profiler costs the host's steps something: their shares are upper bound
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,8 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 import edgeseg
-from benches.peers.automatic import BUNDLE, WEIGHTS, bundle
-from benches.peers.options import count, parser
+from benches.peers.automatic import BUNDLE, WEIGHTS, asked, bundle
 from benches.peers.result import Body, save
 from edgeseg.chain import Steps
 from edgeseg.environment import envelope
@@ -49,14 +47,8 @@ STEPS = {
 
 def main(words: list[str]) -> int:
     """Measure, print the table, write the JSON."""
-    taken = parser(__doc__, rounds=2)
-    taken.add_argument("weights", type=Path, help="mobile_sam.pt, as published")
-    taken.add_argument("photo", type=Path)
-    taken.add_argument("--per-side", type=count, default=32, help="points of the grid, on each side (32)")
-    options = taken.parse_args(words)
-    work = options.work.resolve()
-    work.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(options.weights, work / WEIGHTS)
+    options = asked(__doc__, words)
+    work: Path = options.work
     bundle(work)
     rgb = np.ascontiguousarray(load(options.photo).rgb)
     with edgeseg.open(work / BUNDLE, backend="onnxruntime", precision="fp32", threads=1) as segmenter:

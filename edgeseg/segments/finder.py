@@ -31,9 +31,9 @@ class Wish:
 
     Attributes:
         masks: someone else's, at the size of the photo; None asks SAM.
-        prompts: what SAM is asked; None asks for everything.
         options: changes to the recipe's `AutomaticOptions`, by name.
         progress: called with the points asked so far and in all.
+        prompts: what SAM is asked; None asks for everything.
     """
 
     masks: Runs | None = None

@@ -30,6 +30,19 @@ def make_frames(count: int, size: tuple[int, int] = (96, 128)) -> list[Frame]:
     return frames
 
 
+def losses(objective, batch, rate: float, steps: int) -> list[float]:
+    """The loss before each of some steps on one batch."""
+    optimiser = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], rate)
+    found = []
+    for _ in range(steps):
+        loss = objective(batch.rgb, batch.labels, batch.valid)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        found.append(float(loss.detach()))
+    return found
+
+
 def make_objective(seed: int = 0) -> Objective:
     """The sizes of ebseg-tiny, but for the embeddings, which are random and short."""
     torch.manual_seed(seed)

@@ -18,7 +18,7 @@ from edgeseg.placement import place
 from edgeseg.preprocess import preprocess, resize_rgb
 from edgeseg.segments.pooling import AreaPooling
 from edgeseg.segments.runs import encode_all
-from tests.training.small import CLASSES, make_frames
+from tests.training.small import CLASSES, losses, make_frames
 from training.data import UNSCORED, Sampler
 from training.start import START
 from training.use import Objective, contrast, tiny
@@ -177,12 +177,5 @@ def test_a_photo_without_a_segment_has_no_loss(objective, batch):
 
 @pytest.mark.slow
 def test_the_loss_falls(objective, batch):
-    optimiser = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], 3e-3)
-    losses = []
-    for _ in range(6):
-        loss = objective(batch.rgb, batch.labels, batch.valid)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(float(loss.detach()))
-    assert losses[-1] < 0.7 * losses[0]
+    first, *_, last = losses(objective, batch, rate=3e-3, steps=6)
+    assert last < 0.7 * first
